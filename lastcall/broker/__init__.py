@@ -1,0 +1,1 @@
+"""Publications between workers, and the history that recovery stands on."""

@@ -1,0 +1,1 @@
+"""What clients speak: bytes in, commands out, and back."""

@@ -1,0 +1,53 @@
+"""The seam between clients' languages and the rest: messages in, commands out, and back."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from lastcall.broker.base import Publication
+from lastcall.errors import Disconnect
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One message as the client sends or reads it; text is UTF-8 unless *binary*."""
+
+    data: bytes
+    binary: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """The client sent *message* to the application, outside any channel."""
+
+    message: Message
+
+
+type Command = Send
+
+
+class ClientProtocol(Protocol):
+    """What a client speaks. Stateless: one object serves all connections."""
+
+    name: str
+    """As it stands in logs, metrics and hand-over states."""
+
+    def decode(self, message: Message) -> Sequence[Command]:
+        """What the client asks for, in order.
+
+        Raises:
+            Disconnect: the message is not of this protocol; the code says why.
+        """
+        ...
+
+    def publication(self, publication: Publication) -> Message:
+        """Tell a client of a publication."""
+        ...
+
+    def notice(self, text: str) -> Message:
+        """Tell a client something about the server: a heartbeat, a shutdown."""
+        ...
+
+    def farewell(self, why: Disconnect) -> tuple[int, str]:
+        """The close code and reason, in this protocol's terms; never an empty reason."""
+        ...

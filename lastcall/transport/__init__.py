@@ -1,0 +1,1 @@
+"""The write side of a connection: how frames reach one client."""
