@@ -1,0 +1,1 @@
+"""Tests: pure, contract, and whole processes (in `whole/`)."""

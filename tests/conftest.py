@@ -1,0 +1,25 @@
+"""What all tests share: both event loops, and no blocking call inside them."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from blockbuster import blockbuster_ctx
+
+LOOPS = {
+    "asyncio": ("asyncio", {"use_uvloop": False}),
+    "uvloop": ("asyncio", {"use_uvloop": True}),
+}
+
+
+@pytest.fixture(params=list(LOOPS))
+def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, Any]]:
+    """Run every asynchronous test on asyncio's own loop and on uvloop."""
+    return LOOPS[request.param]
+
+
+@pytest.fixture(autouse=True)
+def _no_blocking_calls() -> Iterator[None]:
+    """A blocking call inside the event loop fails the test."""
+    with blockbuster_ctx("lastcall"):
+        yield
