@@ -31,6 +31,7 @@ class Disconnect(LastcallError):  # noqa: N818  (the field's word; it is no fail
     reason: ClassVar[str]
 
     def __init__(self) -> None:
+        """Take the message from the class: its code and reason."""
         super().__init__(f"{self.code} {self.reason}")
 
 

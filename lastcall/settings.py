@@ -1,18 +1,14 @@
 """Every setting: name, default, unit and what is allowed. Read once, then frozen."""
 
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal
 
-from pydantic import Field, SecretStr, ValidationError
+from pydantic import Field, SecretStr
 from pydantic_settings import (
     BaseSettings,
     NoDecode,
-    PydanticBaseSettingsSource,
     SettingsConfigDict,
-    TomlConfigSettingsSource,
 )
-
-from lastcall.errors import SettingsError
 
 SHUTDOWN_NOTICE = "Server is shutting down, please disconnect."
 HEARTBEAT = "Server is running..."
@@ -23,7 +19,7 @@ Text = Annotated[str, Field(min_length=1, max_length=1000)]
 
 
 class Settings(BaseSettings):
-    """What `Lastcall()` goes by: environment variables `LASTCALL_…`, then `lastcall.toml`, then these defaults."""
+    """What `Lastcall()` goes by: environment variables `LASTCALL_…`, `lastcall.toml`, defaults."""
 
     model_config = SettingsConfigDict(
         env_prefix="LASTCALL_", toml_file="lastcall.toml", frozen=True, extra="ignore"
@@ -84,10 +80,12 @@ class Settings(BaseSettings):
         None, ge=1, description="Connections a worker; unset: what the descriptor limit allows."
     )
     message_rate: float = Field(
-        1000, ge=0, description="Messages a second and connection before reading slows; 0: no limit."
+        1000,
+        ge=0,
+        description="Messages a second and connection before reading slows; 0: unlimited.",
     )
     allowed_origins: Annotated[tuple[str, ...], NoDecode] = Field(
-        (), description="Origins, comma-separated, that may connect beside the same origin; `*`: all."
+        (), description="Origins that may connect beside the same origin, by commas; `*`: all."
     )
     api_key: SecretStr | None = Field(None, description="Opens the server API; unset: closed.")
     token_secret: SecretStr | None = Field(None, description="Checks tokens; unset: refused.")

@@ -40,7 +40,7 @@ class History(msgspec.Struct, frozen=True):
 
 
 class HistoryLimits(msgspec.Struct, frozen=True):
-    """How much each channel remembers: at most *size* publications, none older than *ttl* seconds."""
+    """How much each channel remembers: *size* publications at most, for *ttl* seconds at most."""
 
     size: int
     ttl: float
@@ -58,11 +58,11 @@ class BrokerEvents(Protocol):
         ...
 
     def reset(self, channel: str, position: StreamPosition, /) -> None:
-        """The channel goes on at *position*, and what lay between is not known: a gap, or an epoch's end."""
+        """The channel goes on at *position*; what lay between is unknown: a gap, or a new epoch."""
         ...
 
     def available(self, yes: bool, /) -> None:  # noqa: FBT001  (one fact, one argument)
-        """Whether publications are carried at the moment; the worker is not ready while they are not."""
+        """Whether publications are carried now; the worker is not ready while they are not."""
         ...
 
 
@@ -73,9 +73,7 @@ class Broker(Protocol):
     same order. Nothing is promised between channels.
     """
 
-    async def run(
-        self, events: BrokerEvents, *, task_status: "TaskStatus[None]"
-    ) -> None:
+    async def run(self, events: BrokerEvents, *, task_status: "TaskStatus[None]") -> None:
         """Carry publications until cancelled.
 
         Calls ``task_status.started()`` once publications can be carried. Every task, socket and
@@ -116,7 +114,7 @@ class Broker(Protocol):
     async def history(
         self, channel: str, since: StreamPosition | None = None, limit: int | None = None
     ) -> History:
-        """Read what the channel remembers after *since* (from its beginning without), at most *limit*.
+        """Read at most *limit* publications after *since*, or from the beginning without one.
 
         Raises:
             UnrecoverablePosition: *since* is of another epoch, or publications after it are gone.

@@ -30,7 +30,7 @@ class TransportEvents(Protocol):
         ...
 
     def overflowed(self) -> None:
-        """The client reads too slowly: its backlog passed the limit. Called once; frames after it are dropped."""
+        """The client's backlog passed its limit. Called once; frames after it are dropped."""
         ...
 
     def ended(self, code: int) -> None:
