@@ -1,0 +1,163 @@
+"""Who may import whom: the table that `test_architecture.py` holds every module against.
+
+A new module belongs into one line of `LAYERS`. Run as a program it prints the files of the pure
+modules, for the coverage report.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+import lastcall
+
+PACKAGE = Path(lastcall.__file__).parent
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """Modules that may import each other, every layer above them, and what is named here."""
+
+    what: str
+    modules: tuple[str, ...]
+    """Names below `lastcall.`; a star stands for anything. The first layer that matches counts."""
+    packages: frozenset[str] = frozenset()
+    """Beside the standard library."""
+    pure: bool = False
+    """Decides without I/O, without a clock and without a framework, and is covered entirely."""
+    own_folder_only: bool = False
+    """What implements one seam does not know what implements another."""
+    extra: dict[str, frozenset[str]] = field(default_factory=dict)
+    """The one package that a single module exists for."""
+
+
+LAYERS = (
+    Layer(
+        "values and promises",
+        ("errors", "channel", "settings", "*.base"),
+        packages=frozenset({"msgspec", "pydantic", "pydantic_settings"}),
+        pure=True,
+    ),
+    Layer(
+        "decisions",
+        (
+            "announcements",
+            "commands",
+            "connection",
+            "drain",
+            "hub",
+            "origin",
+            "protocol.*",
+            "session",
+            "websocket_codec",
+            "wire_format",
+        ),
+        packages=frozenset({"msgspec"}),
+        pure=True,
+    ),
+    Layer(
+        # Below those that wait, because it only reads and writes what the system has.
+        "this machine: processes, files, logs",
+        ("log_file", "logs", "process_identity", "run_directory", "stream_log"),
+        packages=frozenset({"msgspec"}),
+    ),
+    Layer(
+        "what lives in a worker",
+        (
+            "auth",
+            "connection_manager",
+            "graceful_shutdown",
+            "heartbeat",
+            "metrics",
+            "worker_coordinator",
+        ),
+        packages=frozenset({"anyio", "msgspec"}),
+    ),
+    Layer(
+        "implementations of seams",
+        ("broker.*", "presence.*", "socket_handover", "transport.*"),
+        packages=frozenset({"anyio", "msgspec"}),
+        own_folder_only=True,
+        extra={
+            # The web framework's objects are what this transport writes to.
+            "transport.asgi_websocket": frozenset({"starlette"}),
+        },
+    ),
+    Layer(
+        "where we know the server that runs us",
+        ("host.*", "supervisor", "uvicorn_*"),
+        packages=frozenset({"anyio", "click", "httptools", "uvicorn", "websockets"}),
+    ),
+    Layer(
+        "what puts the parts together and what people touch",
+        ("__main__", "app", "cli", "health", "http_api", "testing", "web.*", "worker"),
+        packages=frozenset(
+            {"anyio", "fastapi", "msgspec", "pydantic", "starlette", "typer", "uvicorn"}
+        ),
+    ),
+)
+
+IMPURE = frozenset(
+    (
+        "asyncio",
+        "concurrent",
+        "fcntl",
+        "http",
+        "logging",
+        "multiprocessing",
+        "os",
+        "random",
+        "select",
+        "selectors",
+        "shutil",
+        "signal",
+        "socket",
+        "sqlite3",
+        "ssl",
+        "subprocess",
+        "sys",
+        "tempfile",
+        "threading",
+        "time",
+        "urllib",
+    )
+)
+"""What a pure module leaves alone of the standard library."""
+
+BARE_ASYNCIO = ("broker.*", "socket_handover", "host.*", "supervisor", "uvicorn_*")
+"""A protocol class or a raw socket needs it there; everything else uses anyio."""
+
+POSIX_ONLY = (
+    "broker.unix_socket*",
+    "log_file",
+    "run_directory",
+    "socket_handover",
+    "supervisor",
+    "worker_coordinator",
+)
+"""Where `fcntl` and `AF_UNIX` may stand, and only inside functions: Windows has neither."""
+
+IMPORT_APP = ("", "__main__", "cli")
+"""`app` puts everything together, so only these know it; the first is `lastcall/__init__.py`."""
+
+
+def modules() -> Iterator[tuple[str, Path]]:
+    """Every module of the package, named as it is below `lastcall.`, without `__init__` files."""
+    for path in sorted(PACKAGE.rglob("*.py")):
+        if path.name != "__init__.py":
+            yield ".".join(path.relative_to(PACKAGE).with_suffix("").parts), path
+
+
+def matches(module: str, patterns: tuple[str, ...]) -> bool:
+    """Whether one of the patterns is the module's."""
+    return any(fnmatchcase(module, pattern) for pattern in patterns)
+
+
+def layer_of(module: str) -> Layer | None:
+    """The layer where the module stands; None where nobody has said so yet."""
+    return next((layer for layer in LAYERS if matches(module, layer.modules)), None)
+
+
+if __name__ == "__main__":
+    pure = (path for name, path in modules() if (layer := layer_of(name)) and layer.pure)
+    print(",".join(str(path.relative_to(Path.cwd())) for path in pure))  # noqa: T201  (its output)
