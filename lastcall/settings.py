@@ -1,103 +1,269 @@
 """Every setting: name, default, unit and what is allowed. Read once, then frozen."""
 
+import logging
+import os
+import re
+import sys
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, NoReturn, overload
 
-from pydantic import Field, SecretStr
-from pydantic_settings import (
-    BaseSettings,
-    NoDecode,
-    SettingsConfigDict,
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
 )
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from lastcall.errors import SettingsError
+from lastcall.settings_given import PREFIX, Allowed, Given, given, unknown_variables, wrong_value
+
+CANNOT_START = 3
+"""Exit status of a start that cannot succeed: the only one at which a stock master gives up."""
+
+logger = logging.getLogger("lastcall")
 
 SHUTDOWN_NOTICE = "Server is shutting down, please disconnect."
 HEARTBEAT = "Server is running..."
 
-Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-PositiveSeconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Text = Annotated[str, Field(min_length=1, max_length=1000)]
+_UNITS = {"ms": 0.001, "s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
+_DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?) *(ms|s|min|m|h|d) *")
+_ORIGIN = re.compile(r"\*|null|[a-z][a-z0-9+.-]*://[^\s/?#@,]+", re.IGNORECASE)
+
+
+def _seconds(value: object) -> object:
+    """Turn `500ms`, `30 min` or `1h30m` into seconds; leave the rest to pydantic."""
+    if not isinstance(value, str) or not re.fullmatch(f"({_DURATION.pattern})+", value.strip()):
+        return value
+    return sum(float(number) * _UNITS[unit] for number, unit in _DURATION.findall(value))
+
+
+def _origins(value: object) -> object:
+    """Split what stands between commas; a list from a file is one already."""
+    if isinstance(value, str):
+        return tuple(part.strip() for part in value.split(",") if part.strip())
+    return value
+
+
+def _origin(value: str) -> str:
+    if not _ORIGIN.fullmatch(value):
+        # A path or a closing slash would never match what browsers send, and never say so.
+        raise ValueError("not an origin")
+    return value.lower()
+
+
+def _home(path: Path | None) -> Path | None:
+    """Resolve `~`: neither systemd nor a TOML file does."""
+    return path and path.expanduser()
+
+
+Seconds = Annotated[
+    float,
+    BeforeValidator(_seconds),
+    Field(ge=0, allow_inf_nan=False),
+    Allowed("seconds, 0 or more, such as 30, 0.5, 500ms, 30min or 1h30m"),
+]
+PositiveSeconds = Annotated[
+    float,
+    BeforeValidator(_seconds),
+    Field(gt=0, allow_inf_nan=False),
+    Allowed("seconds, more than 0, such as 30, 0.5, 500ms, 30min or 1h30m"),
+]
+Text = Annotated[str, Field(min_length=1, max_length=1000), Allowed("text of 1 to 1000 characters")]
+Secret = Annotated[SecretStr | None, Field(min_length=1), Allowed("text of at least 1 character")]
+Directory = Annotated[Path | None, AfterValidator(_home), Allowed("the path of a directory")]
+Origin = Annotated[str, AfterValidator(_origin)]
 
 
 class Settings(BaseSettings):
-    """What `Lastcall()` goes by: environment variables `LASTCALL_…`, `lastcall.toml`, defaults."""
+    """What `Lastcall()` goes by.
+
+    Called by itself it takes its arguments, the environment and the defaults; `load_settings`
+    reads `lastcall.toml` too and says in one sentence what is wrong.
+    """
 
     model_config = SettingsConfigDict(
-        env_prefix="LASTCALL_", toml_file="lastcall.toml", frozen=True, extra="ignore"
+        env_prefix=PREFIX,
+        env_ignore_empty=True,
+        frozen=True,
+        extra="forbid",
+        hide_input_in_errors=True,
     )
 
     shutdown_timeout: Seconds = Field(
-        1800, description="Seconds until a stopping worker closes the clients that stayed."
+        default=1800,
+        description="Seconds until a stopping worker closes the clients that stayed.",
     )
     shutdown_notice_interval: PositiveSeconds = Field(
-        5, description="Seconds between two shutdown notices."
+        default=5,
+        description="Seconds between two shutdown notices.",
     )
     shutdown_notice: Text = Field(
-        SHUTDOWN_NOTICE, description="What the clients of a stopping worker are told."
+        default=SHUTDOWN_NOTICE,
+        description="What the clients of a stopping worker are told.",
     )
     shutdown_delay: Seconds = Field(
-        0, description="Seconds of ordinary service, not ready, before a drain starts."
+        default=0,
+        description="Seconds of ordinary service, not ready, before a drain starts.",
     )
     close_rate: float = Field(
-        500, gt=0, description="Connections closed a second at the end of a drain, at most."
+        default=500,
+        gt=0,
+        allow_inf_nan=False,
+        description="Connections closed a second at the end of a drain, at most.",
     )
-    heartbeat_interval: Seconds = Field(0, description="Seconds between two heartbeats; 0 is off.")
-    heartbeat: Text = Field(HEARTBEAT, description="What clients hear as a heartbeat.")
+    heartbeat_interval: Seconds = Field(
+        default=0,
+        description="Seconds between two heartbeats; 0 is off.",
+    )
+    heartbeat: Text = Field(default=HEARTBEAT, description="What clients hear as a heartbeat.")
     announcements: bool = Field(
-        default=False, description="Tell a channel's clients who connects and disconnects."
+        default=False,
+        description="Tell a channel's clients who connects and disconnects.",
     )
     announcement_rate: int = Field(
-        100,
+        default=100,
         ge=0,
         description="Announcements a second and worker; what is beyond is summarised in a line.",
     )
     handover: Literal["auto", "off"] = Field(
-        "auto", description="Hand connections to another worker where that is possible."
+        default="auto",
+        description="Hand connections to another worker where that is possible.",
     )
-    broker_url: str = Field(
-        "",
+    broker_url: Annotated[
+        str,
+        Allowed("memory: or unix: (redis:// and nats:// are not supported yet), or empty"),
+    ] = Field(
+        default="",
         pattern=r"^(|memory:|unix:)$",
         description="`memory:` or `unix:`; empty: by the number of workers.",
     )
     history_size: int = Field(
-        1000, ge=1, description="Publications that each channel remembers, at most."
+        default=1000,
+        ge=1,
+        description="Publications that each channel remembers, at most.",
     )
     history_ttl: PositiveSeconds = Field(
-        300, description="Seconds that a publication is remembered, at most."
+        default=300,
+        description="Seconds that a publication is remembered, at most.",
     )
-    run_dir: Path | None = Field(
-        None, description="Where workers of one server find each other; found by itself if unset."
+    run_dir: Directory = Field(
+        default=None,
+        description="Where workers of one server find each other; found by itself if unset.",
     )
-    state_dir: Path | None = Field(
-        None, description="Where history outlives a restart; found by itself if unset."
+    state_dir: Directory = Field(
+        default=None,
+        description="Where history outlives a restart; found by itself if unset.",
     )
     max_message_size: int = Field(
-        65_536, ge=1, description="Bytes in one message from a client, at most."
+        default=65_536,
+        ge=1,
+        description="Bytes in one message from a client, at most.",
     )
     max_backlog: int = Field(
-        1_048_576, ge=1024, description="Bytes that may wait for one slow client."
+        default=1_048_576,
+        ge=1024,
+        description="Bytes that may wait for one slow client.",
     )
     max_connections: int | None = Field(
-        None, ge=1, description="Connections a worker; unset: what the descriptor limit allows."
+        default=None,
+        ge=1,
+        description="Connections a worker; unset: what the descriptor limit allows.",
     )
     message_rate: float = Field(
-        1000,
+        default=1000,
         ge=0,
+        allow_inf_nan=False,
         description="Messages a second and connection before reading slows; 0: unlimited.",
     )
-    allowed_origins: Annotated[tuple[str, ...], NoDecode] = Field(
-        (), description="Origins that may connect beside the same origin, by commas; `*`: all."
+    allowed_origins: Annotated[
+        tuple[Origin, ...],
+        NoDecode,
+        BeforeValidator(_origins),
+        Allowed("*, or origins such as https://chat.example.com:8443, without a path, by commas"),
+    ] = Field(
+        default=(),
+        description="Origins that may connect beside the same origin, by commas; `*`: all.",
     )
-    api_key: SecretStr | None = Field(None, description="Opens the server API; unset: closed.")
-    token_secret: SecretStr | None = Field(None, description="Checks tokens; unset: refused.")
+    api_key: Secret = Field(default=None, description="Opens the server API; unset: closed.")
+    token_secret: Secret = Field(default=None, description="Checks tokens; unset: refused.")
     log_format: Literal["auto", "text", "json"] = Field(
-        "auto", description="Form of Lastcall's log lines; auto: as the server logs."
+        default="auto",
+        description="Form of Lastcall's log lines; auto: as the server logs.",
     )
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_switch_for_a_number(cls, value: Any, info: ValidationInfo) -> Any:
+        """Refuse `true` where a number belongs: pydantic would read it as 1."""
+        annotation = cls.model_fields[info.field_name or ""].annotation
+        if isinstance(value, bool) and annotation is not bool:
+            raise ValueError("a switch, not a value")
+        return value
 
 
 class ServerSettings(Settings):
     """What `create_app` goes by: the same, with heartbeat and announcements on."""
 
-    heartbeat_interval: Seconds = Field(10, description="Seconds between two heartbeats; 0 is off.")
-    announcements: bool = Field(
-        default=True, description="Tell a channel's clients who connects and disconnects."
+    heartbeat_interval: Seconds = Field(
+        default=10,
+        description="Seconds between two heartbeats; 0 is off.",
     )
+    announcements: bool = Field(
+        default=True,
+        description="Tell a channel's clients who connects and disconnects.",
+    )
+
+
+@overload
+def load_settings(**overrides: object) -> Settings: ...
+@overload
+def load_settings[S: Settings](kind: type[S], /, **overrides: object) -> S: ...
+def load_settings(kind: type[Settings] = Settings, /, **overrides: object) -> Settings:
+    """Read the settings once: arguments, `LASTCALL_…`, `lastcall.toml`, defaults, in this order.
+
+    The file is the one that `LASTCALL_CONFIG` names, or `lastcall.toml` in the working directory
+    if there is one.
+
+    Raises:
+        SettingsError: one sentence that names the setting, its value and what is allowed.
+    """
+    values = given(kind, overrides)
+    if "LASTCALL_MASTER" not in os.environ:  # our master has said it once for all its workers
+        for sentence in unknown_variables(kind):
+            logger.warning(sentence)
+    checked: dict[str, Any] = {name: value.value for name, value in values.items()}
+    try:
+        return kind(**checked)
+    except ValidationError as error:
+        raise SettingsError(_sentence(kind, error, values)) from None
+
+
+def settings_or_exit[S: Settings](kind: type[S], /, **overrides: object) -> S:
+    """Read the settings like `load_settings`, or end the process.
+
+    Raises:
+        SystemExit: with status 3 after one sentence on stderr.
+    """
+    try:
+        return load_settings(kind, **overrides)
+    except SettingsError as error:
+        cannot_start(error)
+
+
+def _sentence(kind: type[Settings], error: ValidationError, values: dict[str, Given]) -> str:
+    first = error.errors(include_input=False, include_url=False)[0]
+    name = str(first["loc"][0]) if first["loc"] else ""
+    if name in values:
+        return wrong_value(kind.model_fields[name], values[name])
+    # Only in an application's own subclass: a setting without a default, a rule about several.
+    return f"{PREFIX}{name.upper()}: {first['msg']}" if name else first["msg"]
+
+
+def cannot_start(error: SettingsError) -> NoReturn:
+    """Say why on stderr and end with status 3."""
+    sys.stderr.write(f"lastcall: {error}\n")
+    raise SystemExit(CANNOT_START)

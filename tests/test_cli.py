@@ -1,0 +1,66 @@
+"""The command line as an operator types it: output, exit status, no traceback."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import lastcall
+
+CHECKOUT = Path(lastcall.__file__).parent.parent
+
+
+def run(*arguments: str, directory: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("LASTCALL_")}
+    return subprocess.run(
+        [sys.executable, "-m", "lastcall", *arguments],
+        cwd=directory,
+        env=clean | {"PYTHONPATH": str(CHECKOUT), "NO_COLOR": "1"} | environment,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+
+
+def test_check_settings_shows_value_and_origin(tmp_path: Path) -> None:
+    (tmp_path / "lastcall.toml").write_text("max_backlog = 2048")
+    ended = run("check-settings", directory=tmp_path, LASTCALL_API_KEY="hunter2")
+
+    assert ended.returncode == 0
+    assert "max_backlog in lastcall.toml" in ended.stdout
+    assert "hunter2" not in ended.stdout + ended.stderr
+
+
+@pytest.mark.parametrize(("face", "interval"), [("--server", 10), ("--library", 0)])
+def test_check_settings_as_json(face: str, interval: float, tmp_path: Path) -> None:
+    ended = run("check-settings", face, "--json", directory=tmp_path)
+    values = {row["setting"]: row["value"] for row in json.loads(ended.stdout)}
+
+    assert ended.returncode == 0
+    assert values["LASTCALL_HEARTBEAT_INTERVAL"] == interval
+
+
+def test_check_settings_of_a_wrong_value_says_so_with_status_3(tmp_path: Path) -> None:
+    ended = run("check-settings", directory=tmp_path, LASTCALL_HANDOVER="on")
+
+    assert ended.returncode == 3
+    assert ended.stdout == ""
+    assert ended.stderr == "lastcall: LASTCALL_HANDOVER is 'on', but must be auto or off\n"
+
+
+def test_check_settings_warns_of_an_unknown_variable(tmp_path: Path) -> None:
+    ended = run("check-settings", directory=tmp_path, LASTCALL_HANDOFF="off")
+
+    assert ended.returncode == 0
+    assert "did you mean LASTCALL_HANDOVER?" in ended.stderr
+
+
+def test_version(tmp_path: Path) -> None:
+    ended = run("version", directory=tmp_path)
+
+    assert ended.returncode == 0
+    assert ended.stdout.startswith(f"lastcall {lastcall.__version__}, uvicorn ")
