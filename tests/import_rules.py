@@ -44,11 +44,13 @@ LAYERS = (
             "announcements",
             "commands",
             "connection",
+            "doubles",
             "drain",
             "hub",
             "origin",
             "protocol.*",
             "session",
+            "stream_log",
             "websocket_codec",
             "wire_format",
         ),
@@ -58,7 +60,7 @@ LAYERS = (
     Layer(
         # Below those that wait, because it only reads and writes what the system has.
         "this machine: processes, files, logs",
-        ("log_file", "logs", "process_identity", "run_directory", "stream_log"),
+        ("log_file", "logs", "process_identity", "run_directory"),
         packages=frozenset({"msgspec"}),
     ),
     Layer(
