@@ -9,8 +9,9 @@ import uvicorn
 
 from lastcall import __version__
 from lastcall.errors import SettingsError
-from lastcall.settings import ServerSettings, Settings, cannot_start
+from lastcall.settings import ServerSettings, Settings
 from lastcall.settings_reference import as_json, as_table, rows
+from lastcall.settings_source import cannot_start
 
 app = typer.Typer(
     name="lastcall",

@@ -1,30 +1,23 @@
 """Every setting: name, default, unit and what is allowed. Read once, then frozen."""
 
-import logging
-import os
 import re
-import sys
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, NoReturn, overload
+from typing import Annotated, Any, Literal, get_args, get_origin
 
+from annotated_types import Ge, Gt
 from pydantic import (
     AfterValidator,
     BeforeValidator,
     Field,
     SecretStr,
-    ValidationError,
     ValidationInfo,
     field_validator,
 )
+from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from lastcall.errors import SettingsError
-from lastcall.settings_given import PREFIX, Allowed, Given, given, unknown_variables, wrong_value
-
-CANNOT_START = 3
-"""Exit status of a start that cannot succeed: the only one at which a stock master gives up."""
-
-logger = logging.getLogger("lastcall")
+PREFIX = "LASTCALL_"
 
 SHUTDOWN_NOTICE = "Server is shutting down, please disconnect."
 HEARTBEAT = "Server is running..."
@@ -32,6 +25,13 @@ HEARTBEAT = "Server is running..."
 _UNITS = {"ms": 0.001, "s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
 _DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?) *(ms|s|min|m|h|d) *")
 _ORIGIN = re.compile(r"\*|null|[a-z][a-z0-9+.-]*://[^\s/?#@,]+", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class Allowed:
+    """What a setting may be, in words that complete "it must be"."""
+
+    words: str
 
 
 def _seconds(value: object) -> object:
@@ -218,52 +218,28 @@ class ServerSettings(Settings):
     )
 
 
-@overload
-def load_settings(**overrides: object) -> Settings: ...
-@overload
-def load_settings[S: Settings](kind: type[S], /, **overrides: object) -> S: ...
-def load_settings(kind: type[Settings] = Settings, /, **overrides: object) -> Settings:
-    """Read the settings once: arguments, `LASTCALL_…`, `lastcall.toml`, defaults, in this order.
-
-    The file is the one that `LASTCALL_CONFIG` names, or `lastcall.toml` in the working directory
-    if there is one.
-
-    Raises:
-        SettingsError: one sentence that names the setting, its value and what is allowed.
-    """
-    values = given(kind, overrides)
-    if "LASTCALL_MASTER" not in os.environ:  # our master has said it once for all its workers
-        for sentence in unknown_variables(kind):
-            logger.warning(sentence)
-    checked: dict[str, Any] = {name: value.value for name, value in values.items()}
-    try:
-        return kind(**checked)
-    except ValidationError as error:
-        raise SettingsError(_sentence(kind, error, values)) from None
+def allowed(field: FieldInfo) -> str:
+    """What the setting may be, in words that complete "it must be"."""
+    for metadata in field.metadata:
+        if isinstance(metadata, Allowed):
+            return metadata.words
+    if get_origin(field.annotation) is Literal:
+        return " or ".join(get_args(field.annotation))
+    if field.annotation is bool:
+        return "true or false"
+    kinds = get_args(field.annotation) or (field.annotation,)
+    return ("a whole number" if int in kinds else "a number") + _bound(field)
 
 
-def settings_or_exit[S: Settings](kind: type[S], /, **overrides: object) -> S:
-    """Read the settings like `load_settings`, or end the process.
-
-    Raises:
-        SystemExit: with status 3 after one sentence on stderr.
-    """
-    try:
-        return load_settings(kind, **overrides)
-    except SettingsError as error:
-        cannot_start(error)
+def is_secret(field: FieldInfo) -> bool:
+    """Whether the value must never be shown."""
+    return SecretStr in (get_args(field.annotation) or (field.annotation,))
 
 
-def _sentence(kind: type[Settings], error: ValidationError, values: dict[str, Given]) -> str:
-    first = error.errors(include_input=False, include_url=False)[0]
-    name = str(first["loc"][0]) if first["loc"] else ""
-    if name in values:
-        return wrong_value(kind.model_fields[name], values[name])
-    # Only in an application's own subclass: a setting without a default, a rule about several.
-    return f"{PREFIX}{name.upper()}: {first['msg']}" if name else first["msg"]
-
-
-def cannot_start(error: SettingsError) -> NoReturn:
-    """Say why on stderr and end with status 3."""
-    sys.stderr.write(f"lastcall: {error}\n")
-    raise SystemExit(CANNOT_START)
+def _bound(field: FieldInfo) -> str:
+    for metadata in field.metadata:
+        if isinstance(metadata, Ge):
+            return f", {metadata.ge} or more"
+        if isinstance(metadata, Gt):
+            return f", more than {metadata.gt}"
+    return ""

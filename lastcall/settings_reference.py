@@ -10,8 +10,8 @@ from dataclasses import asdict, dataclass
 
 from pydantic.fields import FieldInfo
 
-from lastcall.settings import ServerSettings, Settings, load_settings
-from lastcall.settings_given import PREFIX, allowed, given, is_secret, without_password
+from lastcall.settings import PREFIX, ServerSettings, Settings, allowed, is_secret
+from lastcall.settings_source import given, load_settings, without_password
 
 _PAGE = """\
 # Settings

@@ -24,5 +24,5 @@ def _no_blocking_calls() -> Iterator[None]:
     with blockbuster_ctx("lastcall") as detector:
         for function in detector.functions.values():
             # The file is read once, before anybody is served.
-            function.can_block_in("lastcall/settings.py", "load_settings")
+            function.can_block_in("lastcall/settings_source.py", "load_settings")
         yield

@@ -35,7 +35,7 @@ LAYERS = (
     Layer(
         "values and promises",
         ("errors", "channel", "settings", "*.base"),
-        packages=frozenset({"msgspec", "pydantic", "pydantic_settings"}),
+        packages=frozenset({"annotated_types", "msgspec", "pydantic", "pydantic_settings"}),
         pure=True,
     ),
     Layer(
@@ -60,8 +60,15 @@ LAYERS = (
     Layer(
         # Below those that wait, because it only reads and writes what the system has.
         "this machine: processes, files, logs",
-        ("log_file", "logs", "process_identity", "run_directory"),
+        (
+            "log_file",
+            "logs",
+            "process_identity",
+            "run_directory",
+            "settings_source",
+        ),
         packages=frozenset({"msgspec"}),
+        extra={"settings_source": frozenset({"pydantic"})},
     ),
     Layer(
         "what lives in a worker",
@@ -92,7 +99,17 @@ LAYERS = (
     ),
     Layer(
         "what puts the parts together and what people touch",
-        ("__main__", "app", "cli", "health", "http_api", "testing", "web.*", "worker"),
+        (
+            "__main__",
+            "app",
+            "cli",
+            "health",
+            "http_api",
+            "settings_reference",
+            "testing",
+            "web.*",
+            "worker",
+        ),
         packages=frozenset(
             {"anyio", "fastapi", "msgspec", "pydantic", "starlette", "typer", "uvicorn"}
         ),

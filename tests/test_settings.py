@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from lastcall.errors import SettingsError
-from lastcall.settings import ServerSettings, Settings, load_settings, settings_or_exit
-from lastcall.settings_given import allowed
+from lastcall.settings import ServerSettings, Settings, allowed
 from lastcall.settings_reference import as_json, as_table, reference, rows
+from lastcall.settings_source import load_settings, settings_or_exit
 
 PAGE = Path(__file__).parent.parent / "docs" / "reference" / "settings.md"
 

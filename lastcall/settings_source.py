@@ -1,35 +1,33 @@
-"""What the operator gave for a setting, and where; and the sentence when it is wrong."""
+"""Where the settings of this process come from, and the sentence when one is wrong."""
 
 import difflib
+import logging
 import os
 import re
+import sys
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin
+from typing import Any, NoReturn, overload
 
-from annotated_types import Ge, Gt
-from pydantic import BaseModel, SecretStr
+from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
 from lastcall.errors import SettingsError
+from lastcall.settings import PREFIX, Settings, allowed, is_secret
 
-PREFIX = "LASTCALL_"
+logger = logging.getLogger("lastcall")
+
+CANNOT_START = 3
+"""Exit status of a start that cannot succeed: the only one at which a stock master gives up."""
+
 CONFIG = "LASTCALL_CONFIG"
 DEFAULT_FILE = "lastcall.toml"
 NOT_SETTINGS = frozenset({CONFIG, "LASTCALL_MASTER"})
 """Variables with our prefix that are no settings: where the file is, and who the master is."""
 
 Fields = Mapping[str, FieldInfo]
-Source = Literal["argument", "environment", "file", "default"]
-
-
-@dataclass(frozen=True, slots=True)
-class Allowed:
-    """What a setting may be, in words that complete "it must be"."""
-
-    words: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,18 +35,68 @@ class Given:
     """A setting's value before it is checked, and where it was given."""
 
     value: object
-    source: Source
     place: str
     """How to find it again: `LASTCALL_HEARTBEAT`, `heartbeat in lastcall.toml`."""
 
 
-def given(model: type[BaseModel], arguments: Mapping[str, object]) -> dict[str, Given]:
+@overload
+def load_settings(**overrides: object) -> Settings: ...
+@overload
+def load_settings[S: Settings](kind: type[S], /, **overrides: object) -> S: ...
+def load_settings(kind: type[Settings] = Settings, /, **overrides: object) -> Settings:
+    """Read the settings once: arguments, `LASTCALL_…`, `lastcall.toml`, defaults, in this order.
+
+    The file is the one that `LASTCALL_CONFIG` names, or `lastcall.toml` in the working directory
+    if there is one.
+
+    Raises:
+        SettingsError: one sentence that names the setting, its value and what is allowed.
+    """
+    values = given(kind, overrides)
+    if "LASTCALL_MASTER" not in os.environ:  # our master has said it once for all its workers
+        for sentence in unknown_variables(kind):
+            logger.warning(sentence)
+    checked: dict[str, Any] = {name: value.value for name, value in values.items()}
+    try:
+        return kind(**checked)
+    except ValidationError as error:
+        raise SettingsError(_sentence(kind, error, values)) from None
+
+
+def settings_or_exit[S: Settings](kind: type[S], /, **overrides: object) -> S:
+    """Read the settings like `load_settings`, or end the process.
+
+    Raises:
+        SystemExit: with status 3 after one sentence on stderr.
+    """
+    try:
+        return load_settings(kind, **overrides)
+    except SettingsError as error:
+        cannot_start(error)
+
+
+def _sentence(kind: type[Settings], error: ValidationError, values: dict[str, Given]) -> str:
+    first = error.errors(include_input=False, include_url=False)[0]
+    name = str(first["loc"][0]) if first["loc"] else ""
+    if name in values:
+        return wrong_value(kind.model_fields[name], values[name])
+    # Only in an application's own subclass: a setting without a default, a rule about several.
+    return f"{PREFIX}{name.upper()}: {first['msg']}" if name else first["msg"]
+
+
+def cannot_start(error: SettingsError) -> NoReturn:
+    """Say why on stderr and end with status 3."""
+    sys.stderr.write(f"lastcall: {error}\n")
+    raise SystemExit(CANNOT_START)
+
+
+def given(kind: type[Settings], arguments: Mapping[str, object]) -> dict[str, Given]:
     """Collect what was given; an argument wins over the environment, which wins over the file.
 
     Raises:
         SettingsError: the file cannot be read, or it or an argument names an unknown setting.
     """
-    fields = model.model_fields
+    fields = kind.model_fields
     return (
         _from_file(fields)
         | _from_environment(fields)
@@ -56,12 +104,12 @@ def given(model: type[BaseModel], arguments: Mapping[str, object]) -> dict[str, 
     )
 
 
-def unknown_variables(model: type[BaseModel]) -> list[str]:
+def unknown_variables(kind: type[Settings]) -> list[str]:
     """A sentence for every variable with our prefix that names no setting.
 
     Sentences and no error: other tools may use the prefix too.
     """
-    known = {PREFIX + name.upper() for name in model.model_fields} | NOT_SETTINGS
+    known = {PREFIX + name.upper() for name in kind.model_fields} | NOT_SETTINGS
     return [
         f"{variable} is set, but there is no such setting{_nearest(variable.upper(), known)}"
         for variable in sorted(os.environ)
@@ -73,24 +121,6 @@ def wrong_value(field: FieldInfo, value: Given) -> str:
     """Say in one sentence what is wrong; secrets are not shown."""
     shown = "not shown" if is_secret(field) else repr(without_password(value.value))
     return f"{value.place} is {shown}, but must be {allowed(field)}"
-
-
-def allowed(field: FieldInfo) -> str:
-    """What the setting may be, in words that complete "it must be"."""
-    for metadata in field.metadata:
-        if isinstance(metadata, Allowed):
-            return metadata.words
-    if get_origin(field.annotation) is Literal:
-        return " or ".join(get_args(field.annotation))
-    if field.annotation is bool:
-        return "true or false"
-    kinds = get_args(field.annotation) or (field.annotation,)
-    return ("a whole number" if int in kinds else "a number") + _bound(field)
-
-
-def is_secret(field: FieldInfo) -> bool:
-    """Whether the value must never be shown."""
-    return SecretStr in (get_args(field.annotation) or (field.annotation,))
 
 
 def without_password(value: object) -> object:
@@ -108,7 +138,7 @@ def _from_file(fields: Fields) -> dict[str, Given]:
                 f"{key} in {path} is not a setting{_nearest(asked, fields)} "
                 "(`lastcall check-settings` lists them all)"
             )
-        found[key] = Given(value, "file", f"{key} in {path}")
+        found[key] = Given(value, f"{key} in {path}")
     return found
 
 
@@ -130,7 +160,7 @@ def _read_file() -> tuple[str, dict[str, Any]]:
 def _from_environment(fields: Fields) -> dict[str, Given]:
     # An empty variable counts as unset: that is what `${NAME:-}` in a compose file gives.
     return {
-        name: Given(value, "environment", variable)
+        name: Given(value, variable)
         for variable, value in os.environ.items()
         if variable.upper().startswith(PREFIX)
         and (name := variable[len(PREFIX) :].lower()) in fields
@@ -141,18 +171,9 @@ def _from_environment(fields: Fields) -> dict[str, Given]:
 def _argument(fields: Fields, name: str, value: object) -> Given:
     if name not in fields:
         raise SettingsError(f"the argument {name} is not a setting{_nearest(name, fields)}")
-    return Given(value, "argument", f"the argument {name}")
+    return Given(value, f"the argument {name}")
 
 
 def _nearest(name: str, known: Iterable[str]) -> str:
     matches = difflib.get_close_matches(name, known, n=1)
     return f"; did you mean {matches[0]}?" if matches else ""
-
-
-def _bound(field: FieldInfo) -> str:
-    for metadata in field.metadata:
-        if isinstance(metadata, Ge):
-            return f", {metadata.ge} or more"
-        if isinstance(metadata, Gt):
-            return f", more than {metadata.gt}"
-    return ""
