@@ -1,0 +1,1 @@
+"""What people see in a browser: the chat page and its files."""

@@ -1,0 +1,115 @@
+"""The chat page: one document and its files, which no one else's script may touch."""
+
+import hashlib
+from dataclasses import dataclass
+from html import escape
+from importlib.resources import files
+from string import Template
+from typing import Annotated
+
+from fastapi import APIRouter, Header, HTTPException, Response
+
+from lastcall.settings import Settings
+
+MEDIA_TYPES = {
+    "css": "text/css; charset=utf-8",
+    "html": "text/html; charset=utf-8",
+    "js": "text/javascript; charset=utf-8",
+    "svg": "image/svg+xml",
+}
+
+# Everything from this server, nothing inline, and no string ever parsed as HTML: what somebody
+# writes in the chat can only become text.
+CONTENT_SECURITY_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
+    "require-trusted-types-for 'script'; trusted-types 'none'"
+)
+
+HEADERS = {
+    # Asked again each time, answered 304: a deploy never mixes two versions of the files for long.
+    "Cache-Control": "no-cache",
+    "Content-Security-Policy": CONTENT_SECURITY_POLICY,
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class StaticFile:
+    """One file as it goes to every browser."""
+
+    body: bytes
+    media_type: str
+    etag: str
+
+    @classmethod
+    def of(cls, name: str, body: bytes) -> "StaticFile":
+        """Typed by the end of *name*, tagged by what is in *body*."""
+        media_type = MEDIA_TYPES[name.rpartition(".")[2]]
+        return cls(body, media_type, f'"{hashlib.sha256(body).hexdigest()[:20]}"')
+
+    def response(self, if_none_match: str | None) -> Response:
+        """The file, or 304 where the browser has it already."""
+        headers = HEADERS | {"ETag": self.etag}
+        # A proxy that compresses makes the tag weak (`W/"…"`); the text within stays ours.
+        if if_none_match is not None and self.etag in if_none_match:
+            return Response(status_code=304, headers=headers)
+        return Response(self.body, media_type=self.media_type, headers=headers)
+
+
+def _packaged() -> dict[str, bytes]:
+    directory = files(__package__) / "static"
+    return {file.name: file.read_bytes() for file in directory.iterdir() if file.is_file()}
+
+
+# Read at import, once: a request must not wait for a disk.
+_FILES = _packaged()
+
+
+def page_router(settings: Settings, *, websocket_path: str = "/ws") -> APIRouter:
+    """Serve the chat page at `/` and its files under `/static/`.
+
+    The page refers to everything relative to itself, so it works under any prefix, `root_path` or
+    proxy; *websocket_path* is counted from the same place (`/ws` beside a page under `/chat/` is
+    `/chat/ws`).
+    """
+    router = APIRouter(include_in_schema=False)
+    page = StaticFile.of("index.html", _document(settings, websocket_path))
+    static = {
+        name: StaticFile.of(name, body) for name, body in _FILES.items() if name != "index.html"
+    }
+    methods = ["GET", "HEAD"]
+
+    @router.api_route("/", methods=methods)
+    async def show_page(if_none_match: Annotated[str | None, Header()] = None) -> Response:
+        return page.response(if_none_match)
+
+    @router.api_route("/static/{name}", methods=methods)
+    async def show_file(
+        name: str, if_none_match: Annotated[str | None, Header()] = None
+    ) -> Response:
+        if name not in static:
+            raise HTTPException(404)
+        return static[name].response(if_none_match)
+
+    return router
+
+
+def _document(settings: Settings, websocket_path: str) -> bytes:
+    """The page with what its script must know of the settings, as escaped attributes."""
+    values = {
+        "websocket_path": websocket_path.lstrip("/"),
+        "heartbeat": settings.heartbeat,
+        "heartbeat_interval": f"{settings.heartbeat_interval:g}",
+        "shutdown_notice": settings.shutdown_notice,
+        "shutdown_notice_interval": f"{settings.shutdown_notice_interval:g}",
+        "max_message_size": str(settings.max_message_size),
+    }
+    template = Template(_FILES["index.html"].decode())
+    return template.substitute({name: _attribute(value) for name, value in values.items()}).encode()
+
+
+def _attribute(value: str) -> str:
+    # A browser reads a bare carriage return as a line feed; the script compares whole texts.
+    return escape(value).replace("\r", "&#13;")
