@@ -4,12 +4,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+import msgspec
+
 from lastcall.broker.base import Publication
 from lastcall.errors import Disconnect
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
+class Message(msgspec.Struct, frozen=True, gc=False):
     """One message as the client sends or reads it; text is UTF-8 unless *binary*."""
 
     data: bytes
