@@ -1,0 +1,189 @@
+"""Who belongs together: the directory that the workers of one master share."""
+
+import contextlib
+import os
+import re
+import shutil
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Self
+
+from lastcall.errors import SettingsError
+from lastcall.process_identity import ProcessIdentity
+from lastcall.record_lock import directory_lock, look
+
+_WORKER_FILE = re.compile(r"(?P<pid>[1-9]\d*)(-\d+)?\.(ALIVE|DONE)")
+_SOCKET_PATH_LIMIT = (
+    103  # sun_path has 108 bytes on Linux and 104 elsewhere, the final NUL included
+)
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerFile:
+    """A worker's `<pid>.ALIVE` or `<pid>.DONE`, as it was seen."""
+
+    path: Path
+    pid: int
+    lives: bool
+    content: bytes
+
+
+class RunDirectory:
+    """`<base>/<master's pid>-<its start>/`: other servers' workers never get in, by no accident."""
+
+    def __init__(self, path: Path) -> None:
+        """Name the directory, without looking at it; see `open`."""
+        self.path = path
+
+    @classmethod
+    def open(cls, master: ProcessIdentity, base: Path | None = None) -> Self:
+        """Find or make the directory of *master*'s workers, below *base* or where it suits.
+
+        Raises:
+            SettingsError: it is not safe, not possible, or this platform has no record locks.
+        """
+        try:
+            import fcntl  # noqa: F401, PLC0415  (one worker runs where there is none)
+        except ImportError as error:
+            raise SettingsError(
+                "several workers need POSIX record locks, which this platform does not have: "
+                "run one worker"
+            ) from error
+        directory = cls((default_base() if base is None else base.absolute()) / str(master))
+        directory.make()
+        return directory
+
+    def make(self) -> None:
+        """Make the directory if it is not there (any more).
+
+        Raises:
+            SettingsError: it cannot be made, or somebody else could change what is in it.
+        """
+        own = os.getuid()
+        base = self.path.parent
+        try:
+            base.mkdir(mode=0o700, parents=True, exist_ok=True)
+            # Root may own the base: it can do everything anyway, and /tmp is a fair choice.
+            refuse_unsafe(base, base.lstat(), owners={own, 0})
+            self.path.mkdir(mode=0o700, exist_ok=True)
+            refuse_unsafe(self.path, self.path.lstat(), owners={own})
+        except OSError as error:
+            raise SettingsError(
+                f"LASTCALL_RUN_DIR: {base} cannot be used ({error.strerror}): "
+                "name a directory that this user may write"
+            ) from error
+
+    def socket_path(self, name: str) -> Path:
+        """Where a unix socket called *name* belongs.
+
+        Raises:
+            SettingsError: the path is longer than a socket's may be.
+        """
+        path = self.path / name
+        if len(os.fsencode(path)) > _SOCKET_PATH_LIMIT:
+            raise SettingsError(
+                f"LASTCALL_RUN_DIR: {self.path.parent} is too long: with it the path of a socket "
+                f"is {len(os.fsencode(path))} bytes, and {_SOCKET_PATH_LIMIT} are allowed"
+            )
+        return path
+
+    def worker_files(self, kind: Literal["ALIVE", "DONE"]) -> list[WorkerFile]:
+        """Return the files of workers, living or not; none if the directory is gone."""
+        try:
+            names = os.listdir(self.path)  # noqa: PTH208  (half the price of iterdir)
+        except OSError:
+            return []
+        seen = [_look_at(self.path / name) for name in names if name.endswith(kind)]
+        return [file for file in seen if file is not None]
+
+    @contextlib.contextmanager
+    def kept(self) -> Iterator[None]:
+        """Make sure that the directory is there and that nobody removes it meanwhile.
+
+        Raises:
+            SettingsError: as `make`.
+        """
+        for _ in range(3):
+            self.make()
+            with directory_lock(self.path, shared=True) as locked:
+                if locked:
+                    yield
+                    return
+        # Whoever removes it has been stopped half-way: work on, and come back if it goes on.
+        yield
+
+    def sweep(self) -> None:
+        """Remove the directories of other masters that are dead, and their workers with them.
+
+        Every orderly end removes its own; this is for what `kill -9` of everybody left.
+        """
+        with contextlib.suppress(OSError):
+            for entry in self.path.parent.iterdir():
+                with contextlib.suppress(ValueError, OSError, SettingsError):
+                    if not ProcessIdentity.parse(entry.name).is_running():
+                        refuse_unsafe(entry, entry.lstat(), owners={os.getuid()})
+                        type(self)(entry).remove_if_deserted()
+
+    def remove_if_deserted(self) -> bool:
+        """Remove the directory and all that is in it if no worker lives there; True if gone."""
+        with directory_lock(self.path, shared=False) as locked:
+            if locked and not self._is_inhabited():
+                shutil.rmtree(self.path, ignore_errors=True)
+        return not self.path.exists()
+
+    def _is_inhabited(self) -> bool:
+        # A DONE worker counts too: until it leaves, its parts may use the directory.
+        return any(file.lives for file in self.worker_files("ALIVE") + self.worker_files("DONE"))
+
+
+def default_base() -> Path:
+    """/run/lastcall where this user may have it, else a directory of the user's own in /tmp.
+
+    Neither XDG_RUNTIME_DIR, which ends with a login session, nor TMPDIR, in which two workers of
+    one master might differ.
+    """
+    system = Path("/run/lastcall")
+    with contextlib.suppress(OSError):
+        system.mkdir(mode=0o700)
+    with contextlib.suppress(OSError):
+        status = system.lstat()
+        if stat.S_ISDIR(status.st_mode) and status.st_uid == os.getuid():
+            return system
+    return Path(f"/tmp/lastcall-{os.getuid()}")  # noqa: S108  (refuse_unsafe checks whose it is)
+
+
+def refuse_unsafe(path: Path, status: os.stat_result, *, owners: set[int]) -> None:
+    """Pass only a real directory of one of *owners* in which nobody else may exchange files.
+
+    Raises:
+        SettingsError: it is something else.
+    """
+    if stat.S_ISLNK(status.st_mode):
+        problem = "is a symbolic link"
+    elif not stat.S_ISDIR(status.st_mode):
+        problem = "is not a directory"
+    elif status.st_uid not in owners:
+        problem = f"belongs to another user (uid {status.st_uid})"
+    elif status.st_mode & 0o022 and not status.st_mode & stat.S_ISVTX:
+        problem = "may be written by other users"
+    else:
+        return
+    raise SettingsError(
+        f"LASTCALL_RUN_DIR: {path} {problem}: name a directory that only this user may write"
+    )
+
+
+def _look_at(path: Path) -> WorkerFile | None:
+    name = _WORKER_FILE.fullmatch(path.name)
+    if name is None:
+        return None
+    pid = int(name["pid"])
+    try:
+        seen = look(path)
+    except OSError:
+        # Root's file, or no descriptor left to open it with. A worker too many makes somebody wait,
+        # one too few might stop the server: so it lives if any process has its pid.
+        return WorkerFile(path, pid, lives=ProcessIdentity.of(pid) is not None, content=b"")
+    return WorkerFile(path, pid, lives=seen.held, content=seen.content) if seen else None
