@@ -1,0 +1,317 @@
+"""ALIVE and DONE: who is here, who is ready, and the last one out tells the master.
+
+A worker's file is its word to the others: `<pid>.ALIVE` under a record lock while it works,
+`<pid>.DONE` when its drain is complete, nothing when it has left. The content is for people; what
+decides is the name and the lock. docs/decisions/alive-files.md says why.
+"""
+
+import contextlib
+import dataclasses
+import logging
+import os
+import signal
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, Protocol
+
+import msgspec
+
+import lastcall
+from lastcall.errors import SettingsError
+from lastcall.process_identity import ProcessIdentity
+from lastcall.record_lock import RecordLock
+from lastcall.run_directory import RunDirectory, WorkerFile
+
+logger = logging.getLogger(__name__)
+
+State = Literal["starting", "ready", "draining", "done", "unknown"]
+
+_RECORD_SIZE = 512
+"""Records are padded to one size, so that a shorter one leaves no tail of the one before."""
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerRecord:
+    """What a worker says of itself; what is not known of it has its default."""
+
+    pid: int
+    started: int = 0
+    state: State = "unknown"
+    connections: int = 0
+    since: str = ""
+    """When the worker entered this state, by the wall clock."""
+    arrived: str = ""
+    master: str = ""
+    """`<pid>-<start>` of the process that is told by the last worker; empty if nobody is."""
+    version: str = ""
+
+    @classmethod
+    def read(cls, file: WorkerFile) -> "WorkerRecord":
+        """Take what *file* says; of a file that makes no sense, the pid in its name."""
+        with contextlib.suppress(msgspec.DecodeError, UnicodeDecodeError):
+            record = msgspec.json.decode(file.content, type=cls)
+            if record.pid == file.pid:
+                return record
+        return cls(file.pid)
+
+    def write(self) -> bytes:
+        """Return what `read` takes, one field a line."""
+        return msgspec.json.format(msgspec.json.encode(self)).ljust(_RECORD_SIZE - 1) + b"\n"
+
+
+class Coordinator(Protocol):
+    """Knows the other workers of this server. Calls are quick; what lies on disk stops none."""
+
+    def arrive(self) -> None:
+        """Be one of the workers from now on, *starting*.
+
+        Raises:
+            SettingsError: the run directory cannot be used; the start must not go on.
+        """
+        ...
+
+    def update(self, *, state: State | None = None, connections: int | None = None) -> None:
+        """Let the others know; cheap enough for every turn of the event loop."""
+        ...
+
+    def siblings(self) -> list[WorkerRecord]:
+        """Return the other workers that live and are not done, a stopped one (SIGSTOP) included."""
+        ...
+
+    def ready_siblings(self) -> list[WorkerRecord]:
+        """Return those that accept connections."""
+        ...
+
+    def claim_dead(self) -> list[WorkerRecord]:
+        """Return workers that died before they were done, each to one survivor and once."""
+        ...
+
+    def finish(self, *, stopping: bool) -> bool:
+        """Say that the drain is complete; True if nobody else works any more.
+
+        If so and the server is *stopping*, the master is told. A worker that leaves for another
+        reason (its limit of requests, a part that died) says so: the master should start another.
+        To be called again is harmless; the master may then be told again.
+        """
+        ...
+
+    def leave(self) -> None:
+        """Be gone, finished or not; the last one out removes the run directory."""
+        ...
+
+
+class WorkerCoordinator:
+    """Coordinates by files in the run directory; in a forked child of the worker, does nothing."""
+
+    def __init__(self, run_dir: RunDirectory, master: ProcessIdentity | None) -> None:
+        """Name who is told by the last worker; None: nobody is."""
+        self._run_dir = run_dir
+        self._master = master
+        self._pid = os.getpid()
+        self._lock: RecordLock | None = None
+        self._file = run_dir.path / f"{self._pid}.ALIVE"
+        self._record = WorkerRecord(self._pid)
+        self._warned = False
+
+    def arrive(self) -> None:
+        """See `Coordinator.arrive`; the file is complete and locked before its name appears."""
+        if self._lock is not None:
+            return
+        now = _now()
+        identity = ProcessIdentity.of(self._pid)
+        self._record = WorkerRecord(
+            pid=self._pid,
+            started=identity.started if identity else 0,
+            state="starting",
+            since=now,
+            arrived=now,
+            master=str(self._master or ""),
+            version=lastcall.__version__,
+        )
+        try:
+            self._lock = self._appear("ALIVE")
+        except OSError as error:
+            raise SettingsError(
+                f"LASTCALL_RUN_DIR: cannot write in {self._run_dir.path} ({error.strerror})"
+            ) from error
+
+    def update(self, *, state: State | None = None, connections: int | None = None) -> None:
+        """See `Coordinator.update`: one write, and none if nothing has changed."""
+        if self._lock is None or self._is_forked():
+            return
+        record = self._record
+        if connections is not None and connections != record.connections:
+            record = dataclasses.replace(record, connections=connections)
+        if state is not None and state != record.state:
+            record = dataclasses.replace(record, state=state, since=_now())
+            self._reappear()
+        if record is self._record:
+            return
+        self._record = record
+        try:
+            self._lock.write(self._record.write())
+        except OSError as error:
+            self._warn("cannot write", error)
+
+    def siblings(self) -> list[WorkerRecord]:
+        """See `Coordinator.siblings`."""
+        if self._is_forked():
+            return []
+        self._reappear()
+        return [WorkerRecord.read(file) for file in self._others() if file.lives]
+
+    def ready_siblings(self) -> list[WorkerRecord]:
+        """See `Coordinator.ready_siblings`."""
+        return [record for record in self.siblings() if record.state == "ready"]
+
+    def claim_dead(self) -> list[WorkerRecord]:
+        """See `Coordinator.claim_dead`: who removes the file has claimed it."""
+        if self._is_forked():
+            return []
+        self._reappear()
+        return [
+            WorkerRecord.read(file) for file in self._others() if not file.lives and _remove(file)
+        ]
+
+    def finish(self, *, stopping: bool) -> bool:
+        """See `Coordinator.finish`."""
+        if self._lock is None or self._is_forked():
+            return False
+        self.update(state="done")
+        # Rename before looking: two workers that leave together may then both tell the master,
+        # which is harmless. The other way round, each could see the other alive and nobody would
+        # tell. The lock is on the file, not on its name, and stays.
+        self._rename_to_done()
+        is_last = not any(file.lives for file in self._others())
+        if is_last and stopping:
+            self._tell_master()
+        return is_last
+
+    def leave(self) -> None:
+        """See `Coordinator.leave`."""
+        if self._lock is None or self._is_forked():
+            return
+        # The name goes before the lock, so that nobody takes this for a death.
+        with contextlib.suppress(OSError):
+            if self._lock.is_at(self._file):
+                self._file.unlink()
+        self._lock.release()
+        self._lock = None
+        self._run_dir.remove_if_deserted()
+
+    def _others(self) -> list[WorkerFile]:
+        return [file for file in self._run_dir.worker_files("ALIVE") if file.path != self._file]
+
+    def _appear(self, kind: Literal["ALIVE", "DONE"]) -> RecordLock:
+        with self._run_dir.kept():
+            unborn = self._run_dir.path / f"{self._pid}.NEW"
+            lock = RecordLock(unborn)
+            try:
+                lock.write(self._record.write())
+                self._file = self._free_name(kind)
+                unborn.rename(self._file)
+            except OSError:
+                with contextlib.suppress(OSError):
+                    unborn.unlink()
+                lock.release()
+                raise
+        return lock
+
+    def _free_name(self, kind: str) -> Path:
+        # Taken is the name by a dead worker that had this pid, and whom somebody has yet to claim,
+        # or by a second server inside this process.
+        stem, number = str(self._pid), 1
+        taken = {path.stem for path in self._run_dir.path.iterdir() if path.suffix != ".NEW"}
+        while stem in taken:
+            number += 1
+            stem = f"{self._pid}-{number}"
+        return self._run_dir.path / f"{stem}.{kind}"
+
+    def _reappear(self) -> None:
+        """Make the file anew if somebody has removed it: without it the others think us gone."""
+        if self._lock is None or self._lock.is_at(self._file):
+            return
+        try:
+            lock = self._appear("ALIVE" if self._file.suffix == ".ALIVE" else "DONE")
+        except (OSError, SettingsError) as error:
+            self._warn("has lost a worker's file and cannot have it again", error)
+            return
+        self._warn("had lost a worker's file", None)
+        self._lock.release()
+        self._lock = lock
+
+    def _rename_to_done(self) -> None:
+        done = self._file.with_suffix(".DONE")
+        with contextlib.suppress(OSError):
+            self._file.rename(done)
+        self._file = done
+        self._reappear()
+        if self._lock is not None and not self._lock.is_at(self._file):
+            # The disk refuses both. To the others a free lock means what DONE would have meant.
+            self._lock.release()
+            self._lock = None
+
+    def _tell_master(self) -> None:
+        if self._master is None:
+            return
+        try:
+            told = self._master.signal(signal.SIGTERM)
+        except OSError as error:
+            logger.warning("the master %s could not be told to stop: %s", self._master, error)
+        else:
+            logger.info("the last worker %s", "told the master" if told else "found no master")
+
+    def _is_forked(self) -> bool:
+        return os.getpid() != self._pid
+
+    def _warn(self, what: str, error: Exception | None) -> None:
+        # Once: it goes on as well as it can, and the log is not the place to say so every second.
+        if not self._warned:
+            self._warned = True
+            logger.warning("run directory %s %s: %s", self._run_dir.path, what, error)
+
+
+class SoleWorker:
+    """The only worker: nobody to find, nobody to tell, no file. Runs on every platform."""
+
+    def arrive(self) -> None:
+        """Do nothing."""
+
+    def update(self, *, state: State | None = None, connections: int | None = None) -> None:
+        """Do nothing."""
+
+    def siblings(self) -> list[WorkerRecord]:
+        """Return nobody."""
+        return []
+
+    def ready_siblings(self) -> list[WorkerRecord]:
+        """Return nobody."""
+        return []
+
+    def claim_dead(self) -> list[WorkerRecord]:
+        """Return nobody."""
+        return []
+
+    def finish(self, *, stopping: bool) -> bool:  # noqa: ARG002  (nobody is to be told)
+        """Be the last."""
+        return True
+
+    def leave(self) -> None:
+        """Do nothing."""
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _remove(file: WorkerFile) -> bool:
+    try:
+        file.path.unlink()
+    except OSError:
+        return False
+    return True
+
+
+if TYPE_CHECKING:
+    _: list[type[Coordinator]] = [WorkerCoordinator, SoleWorker]
