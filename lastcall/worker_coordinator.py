@@ -49,7 +49,7 @@ class WorkerRecord:
     @classmethod
     def read(cls, file: WorkerFile) -> "WorkerRecord":
         """Take what *file* says; of a file that makes no sense, the pid in its name."""
-        with contextlib.suppress(msgspec.DecodeError, UnicodeDecodeError):
+        with contextlib.suppress(msgspec.DecodeError, RecursionError):
             record = msgspec.json.decode(file.content, type=cls)
             if record.pid == file.pid:
                 return record
@@ -152,7 +152,7 @@ class WorkerCoordinator:
         try:
             self._lock.write(self._record.write())
         except OSError as error:
-            self._warn("cannot write", error)
+            self._warn(f"cannot be written: {error}")
 
     def siblings(self) -> list[WorkerRecord]:
         """See `Coordinator.siblings`."""
@@ -235,9 +235,9 @@ class WorkerCoordinator:
         try:
             lock = self._appear("ALIVE" if self._file.suffix == ".ALIVE" else "DONE")
         except (OSError, SettingsError) as error:
-            self._warn("has lost a worker's file and cannot have it again", error)
+            self._warn(f"has lost a worker's file for good: {error}")
             return
-        self._warn("had lost a worker's file", None)
+        self._warn("had lost a worker's file; it is back")
         self._lock.release()
         self._lock = lock
 
@@ -265,11 +265,11 @@ class WorkerCoordinator:
     def _is_forked(self) -> bool:
         return os.getpid() != self._pid
 
-    def _warn(self, what: str, error: Exception | None) -> None:
+    def _warn(self, what: str) -> None:
         # Once: it goes on as well as it can, and the log is not the place to say so every second.
         if not self._warned:
             self._warned = True
-            logger.warning("run directory %s %s: %s", self._run_dir.path, what, error)
+            logger.warning("run directory %s %s", self._run_dir.path, what)
 
 
 class SoleWorker:

@@ -11,6 +11,9 @@ LOOPS = {
     "uvloop": ("asyncio", {"use_uvloop": True}),
 }
 
+RUN_DIRECTORY = {"open", "sweep", "remove_if_deserted"}
+COORDINATOR = {"arrive", "update", "siblings", "claim_dead", "finish", "leave"}
+
 
 @pytest.fixture(params=list(LOOPS))
 def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, Any]]:
@@ -25,4 +28,8 @@ def _no_blocking_calls() -> Iterator[None]:
         for function in detector.functions.values():
             # The file is read once, before anybody is served.
             function.can_block_in("lastcall/settings_source.py", "load_settings")
+            # Names and locks of small files on a local disk: quicker than asking a thread, and no
+            # other task may come between the steps.
+            function.can_block_in("lastcall/run_directory.py", RUN_DIRECTORY)
+            function.can_block_in("lastcall/worker_coordinator.py", COORDINATOR)
         yield

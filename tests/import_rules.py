@@ -64,6 +64,7 @@ LAYERS = (
             "log_file",
             "logs",
             "process_identity",
+            "record_lock",
             "run_directory",
             "settings_source",
         ),
@@ -149,10 +150,10 @@ BARE_ASYNCIO = ("broker.*", "socket_handover", "host.*", "supervisor", "uvicorn_
 POSIX_ONLY = (
     "broker.unix_socket*",
     "log_file",
+    "record_lock",
     "run_directory",
     "socket_handover",
     "supervisor",
-    "worker_coordinator",
 )
 """Where `fcntl` and `AF_UNIX` may stand, and only inside functions: Windows has neither."""
 

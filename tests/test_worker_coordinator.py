@@ -1,0 +1,268 @@
+"""Who is here, who has gone, and that the last one out always tells the master.
+
+Two coordinators of one process see each other here as those of two processes do: a process knows
+which locks are its own without asking the kernel (`RecordLock.held_here`). Liveness across real
+processes is proved in whole/test_coordination.py.
+"""
+
+import json
+import logging
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+import lastcall
+from lastcall.errors import SettingsError
+from lastcall.process_identity import ProcessIdentity
+from lastcall.record_lock import RecordLock
+from lastcall.run_directory import RunDirectory
+from lastcall.worker_coordinator import SoleWorker, WorkerCoordinator, WorkerRecord
+from tests.coordinated_process import a_master
+
+MASTER = ProcessIdentity(pid=os.getpid(), started=1)
+"""It has this test run's pid, but not its start: signalling it would end the run."""
+
+
+@pytest.fixture
+def run_dir(tmp_path: Path) -> RunDirectory:
+    return RunDirectory.open(MASTER, tmp_path)
+
+
+@pytest.fixture
+def coordinator(run_dir: RunDirectory) -> WorkerCoordinator:
+    return WorkerCoordinator(run_dir, MASTER)
+
+
+def another(run_dir: RunDirectory) -> WorkerCoordinator:
+    coordinator = WorkerCoordinator(run_dir, MASTER)
+    coordinator.arrive()
+    return coordinator
+
+
+def test_an_operator_can_read_what_a_worker_says(
+    run_dir: RunDirectory, coordinator: WorkerCoordinator
+) -> None:
+    coordinator.arrive()
+    coordinator.update(state="ready", connections=3)
+    reader = another(run_dir)
+
+    [record] = reader.siblings()
+
+    own = ProcessIdentity.of(os.getpid())
+    assert own is not None
+    assert (record.pid, record.started) == (own.pid, own.started)
+    assert (record.state, record.connections) == ("ready", 3)
+    assert record.since >= record.arrived >= "2024-01-01T00:00:00+00:00"
+    assert (record.master, record.version) == (str(MASTER), lastcall.__version__)
+    coordinator.leave()
+    reader.leave()
+
+
+def test_the_file_is_one_json_object_whatever_was_there_before(
+    run_dir: RunDirectory, coordinator: WorkerCoordinator
+) -> None:
+    coordinator.arrive()
+    file = run_dir.path / f"{os.getpid()}.ALIVE"
+    coordinator.update(connections=2_000_000)
+    coordinator.update(connections=0, state="ready")
+    coordinator.update()
+    file = file.rename(run_dir.path / "read by a test")
+
+    assert json.loads(file.read_text())["connections"] == 0
+    assert file.read_text().endswith("}" + " " * (511 - len(file.read_text().rstrip())) + "\n")
+    assert file.stat().st_mode & 0o777 == 0o600
+
+
+def test_ready_is_who_says_so(run_dir: RunDirectory, coordinator: WorkerCoordinator) -> None:
+    coordinator.arrive()
+    reader = another(run_dir)
+    assert reader.ready_siblings() == []
+
+    coordinator.update(state="ready")
+    assert len(reader.ready_siblings()) == 1
+
+    coordinator.update(state="draining")
+    assert reader.ready_siblings() == []
+    assert len(reader.siblings()) == 1
+
+
+def test_calls_before_arrival_and_after_leaving_do_nothing(
+    run_dir: RunDirectory, coordinator: WorkerCoordinator
+) -> None:
+    coordinator.update(state="ready")
+    assert not coordinator.finish(stopping=True)
+    coordinator.leave()
+    assert list(run_dir.path.iterdir()) == []
+
+    coordinator.arrive()
+    coordinator.arrive()
+    coordinator.leave()
+    coordinator.leave()
+    coordinator.update(state="ready")
+    assert not coordinator.finish(stopping=True)
+    assert not run_dir.path.exists()
+
+
+def test_finishing_again_is_harmless(coordinator: WorkerCoordinator, tmp_path: Path) -> None:
+    coordinator.arrive()
+
+    assert coordinator.finish(stopping=True)
+    assert coordinator.finish(stopping=True)
+    coordinator.leave()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_leaving_unfinished_is_no_death(
+    run_dir: RunDirectory, coordinator: WorkerCoordinator
+) -> None:
+    coordinator.arrive()
+    survivor = another(run_dir)
+
+    coordinator.leave()
+
+    assert survivor.claim_dead() == []
+    assert survivor.siblings() == []
+    survivor.leave()
+
+
+def test_nobody_is_told_where_there_is_no_master(run_dir: RunDirectory) -> None:
+    coordinator = WorkerCoordinator(run_dir, None)
+    coordinator.arrive()
+    assert coordinator.finish(stopping=True)
+
+
+def test_a_master_is_told_and_may_have_gone_since(tmp_path: Path) -> None:
+    with a_master() as (process, master):
+        coordinator = WorkerCoordinator(RunDirectory.open(master, tmp_path), master)
+        coordinator.arrive()
+        assert coordinator.finish(stopping=False)
+        assert process.poll() is None
+
+        assert coordinator.finish(stopping=True)
+
+        assert process.wait(timeout=10) == -signal.SIGTERM
+        assert coordinator.finish(stopping=True)
+        coordinator.leave()
+
+
+GARBAGE = [
+    b"",
+    b"{",
+    b"\x00" * 512,
+    b"\xff\xfe",
+    b"[]",
+    b"null",
+    b'{"pid": "7"}',
+    b'{"pid": 8, "state": "ready"}',
+    b'{"pid": 7, "state": "of a later release"}',
+    b'{"pid": 7, "state": "\xff"}',
+    b"[" * 4000,
+    b'{"mood": ' + b"[" * 4000,
+    b"x" * 1_000_000,
+]
+
+
+@pytest.mark.parametrize("content", GARBAGE)
+def test_an_unreadable_record_is_a_worker_of_which_no_more_is_known(
+    run_dir: RunDirectory, coordinator: WorkerCoordinator, content: bytes
+) -> None:
+    coordinator.arrive()
+    lock = RecordLock(run_dir.path / "7.ALIVE")
+    lock.write(content)
+
+    assert coordinator.siblings() == [WorkerRecord(7)]
+    assert coordinator.ready_siblings() == []
+    assert coordinator.claim_dead() == []
+    assert not coordinator.finish(stopping=True)
+
+    lock.release()
+    assert coordinator.claim_dead() == [WorkerRecord(7)]
+    assert coordinator.claim_dead() == []
+    assert coordinator.finish(stopping=True)
+
+
+def test_fields_of_a_later_release_are_passed_over(
+    run_dir: RunDirectory, coordinator: WorkerCoordinator
+) -> None:
+    lock = RecordLock(run_dir.path / "7.ALIVE")
+    lock.write(b'{"pid": 7, "state": "ready", "mood": "fine"}')
+
+    assert coordinator.ready_siblings() == [WorkerRecord(7, state="ready")]
+    lock.release()
+
+
+def test_the_last_word_of_a_dead_worker_tells_how_many_clients_it_had(
+    run_dir: RunDirectory, coordinator: WorkerCoordinator
+) -> None:
+    coordinator.arrive()
+    (run_dir.path / "7.ALIVE").write_bytes(WorkerRecord(7, connections=137).write())
+
+    [dead] = coordinator.claim_dead()
+
+    assert dead.connections == 137
+    assert not (run_dir.path / "7.ALIVE").exists()
+
+
+def test_a_dead_namesake_is_still_claimed(run_dir: RunDirectory) -> None:
+    """Its pid is ours now; its clients are to be announced all the same."""
+    dead = WorkerRecord(os.getpid(), started=1, connections=5)
+    (run_dir.path / f"{os.getpid()}.ALIVE").write_bytes(dead.write())
+    coordinator = another(run_dir)
+
+    assert coordinator.claim_dead() == [dead]
+    assert coordinator.finish(stopping=True)
+    coordinator.leave()
+    assert not run_dir.path.exists()
+
+
+def test_a_lost_file_comes_back_and_is_said_once(
+    run_dir: RunDirectory, coordinator: WorkerCoordinator, caplog: pytest.LogCaptureFixture
+) -> None:
+    coordinator.arrive()
+    coordinator.update(connections=4)
+    reader = another(run_dir)
+    for _ in range(3):
+        (run_dir.path / f"{os.getpid()}.ALIVE").unlink()
+        assert reader.siblings() == []
+        coordinator.update(state="draining")
+        coordinator.claim_dead()
+        [record] = reader.siblings()
+        assert (record.state, record.connections) == ("draining", 4)
+
+    warnings = [it.message for it in caplog.records if it.levelno == logging.WARNING]
+    assert warnings == [f"run directory {run_dir.path} had lost a worker's file; it is back"]
+
+
+def test_a_start_that_cannot_write_is_one_sentence(run_dir: RunDirectory) -> None:
+    (run_dir.path / f"{os.getpid()}.NEW").mkdir()
+    with pytest.raises(SettingsError, match=r"^LASTCALL_RUN_DIR: cannot write in .* \(Is a dir"):
+        another(run_dir)
+
+
+def test_a_disk_that_refuses_the_new_name_stops_nobody(
+    run_dir: RunDirectory, coordinator: WorkerCoordinator
+) -> None:
+    """The lock goes instead, which says the same to the others."""
+    coordinator.arrive()
+    other = another(run_dir)
+    (run_dir.path / f"{os.getpid()}.DONE").mkdir()
+    (run_dir.path / f"{os.getpid()}.NEW").mkdir()
+
+    assert not coordinator.finish(stopping=True)
+
+    assert other.siblings() == []
+    assert other.finish(stopping=True)
+    coordinator.leave()
+    other.leave()
+    assert not run_dir.path.exists()
+
+
+def test_a_sole_worker_needs_nothing() -> None:
+    worker = SoleWorker()
+    worker.arrive()
+    worker.update(state="ready", connections=1)
+    assert worker.siblings() == worker.ready_siblings() == worker.claim_dead() == []
+    assert worker.finish(stopping=True)
+    worker.leave()
