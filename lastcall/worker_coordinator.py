@@ -49,7 +49,7 @@ class WorkerRecord:
     @classmethod
     def read(cls, file: WorkerFile) -> "WorkerRecord":
         """Take what *file* says; of a file that makes no sense, the pid in its name."""
-        with contextlib.suppress(msgspec.DecodeError, RecursionError):
+        with contextlib.suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             record = msgspec.json.decode(file.content, type=cls)
             if record.pid == file.pid:
                 return record
