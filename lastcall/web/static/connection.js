@@ -57,6 +57,7 @@ export class Connection {
   #socket = null;
   #openedAt = null;
   #failures = 0;
+  #ended = false;
   #timer;
 
   constructor(url, silence, events) {
@@ -82,8 +83,13 @@ export class Connection {
     this.#events.connecting();
   }
 
-  /** Try now instead of later; nothing if a connection stands or is being tried. */
+  /** Try now what would be tried later; nothing if the server wants nobody back. */
   hurry() {
+    if (this.#socket === null && !this.#ended) this.connect();
+  }
+
+  /** Try now because a person says so, whatever the server said. */
+  retry() {
     if (this.#socket === null) this.connect();
   }
 
@@ -122,8 +128,9 @@ export class Connection {
     if (code === 1013 || code === 3013) this.#failures = Math.max(this.#failures, BUSY_FAILURES);
     clearTimeout(this.#timer);
     this.#events.closed(explain(code, reason), wasOpen);
-    if (comesBack(code)) this.#wait(waitAfter(this.#failures));
-    else this.#events.ended();
+    this.#ended = !comesBack(code);
+    if (this.#ended) this.#events.ended();
+    else this.#wait(waitAfter(this.#failures));
   }
 
   #wait(milliseconds) {

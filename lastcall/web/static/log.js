@@ -11,12 +11,17 @@ export function make(tag, className, text = "") {
   return element;
 }
 
-/** The time of day for people, as short as *timeStyle* says, with the whole date on pointing at it. */
-export function showTime(element, timeStyle = "short") {
+// Made once: making one costs more than everything else about a message.
+const TO_THE_MINUTE = new Intl.DateTimeFormat([], { timeStyle: "short" });
+const TO_THE_SECOND = new Intl.DateTimeFormat([], { timeStyle: "medium" });
+const IN_FULL = new Intl.DateTimeFormat([], { dateStyle: "full", timeStyle: "medium" });
+
+/** The time of day for people, with the whole date on pointing at it. */
+export function showTime(element, { seconds = false } = {}) {
   const date = new Date();
   element.dateTime = date.toISOString();
-  element.title = date.toLocaleString();
-  element.textContent = date.toLocaleTimeString([], { timeStyle });
+  element.title = IN_FULL.format(date);
+  element.textContent = (seconds ? TO_THE_SECOND : TO_THE_MINUTE).format(date);
   return element;
 }
 
@@ -38,6 +43,7 @@ export class Log {
   #scroller;
   #newer;
   #empty;
+  #following = true;
   #unseen = 0;
 
   constructor({ entries, scroller, newer, empty }) {
@@ -45,7 +51,7 @@ export class Log {
     this.#scroller = scroller;
     this.#newer = newer;
     this.#empty = empty;
-    scroller.addEventListener("scroll", () => this.#following && this.#seen(), { passive: true });
+    scroller.addEventListener("scroll", () => this.#scrolled(), { passive: true });
     newer.addEventListener("click", () => this.follow());
   }
 
@@ -84,12 +90,15 @@ export class Log {
   follow() {
     this.#empty.hidden = true;
     this.#scroller.scrollTop = 0;
+    this.#following = true;
     this.#seen();
   }
 
-  /** The scroller is laid out from its end, so its end is 0 and all above is negative. */
-  get #following() {
-    return this.#scroller.scrollTop > -NEAR_THE_END;
+  // The scroller is laid out from its end: the end is 0, all above is negative, and new entries
+  // move nothing. Asked only when it moved, because asking costs a layout of all entries.
+  #scrolled() {
+    this.#following = this.#scroller.scrollTop > -NEAR_THE_END;
+    if (this.#following) this.#seen();
   }
 
   #append(element) {

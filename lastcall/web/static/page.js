@@ -58,7 +58,7 @@ function showWaiting(until) {
 }
 
 function beat() {
-  showTime(heard.querySelector("time"), "medium");
+  showTime(heard.querySelector("time"), { seconds: true });
   heard.hidden = false;
   const dot = byId("dot");
   dot.classList.remove("beat");
@@ -184,7 +184,7 @@ input.addEventListener("keydown", (event) => {
 
 /* ---- coming back ---- */
 
-retry.addEventListener("click", () => connection.hurry());
+retry.addEventListener("click", () => connection.retry());
 window.addEventListener("online", () => connection.hurry());
 document.addEventListener("visibilitychange", () => {
   if (document.hidden) return;
