@@ -106,6 +106,25 @@ def test_a_message_that_never_came_back_can_be_sent_again(relay: Relay, tab: Tab
     assert tab.texts("#outbox .message") == []
 
 
+def test_a_message_that_stays_away_is_doubted_until_it_comes_after_all(
+    relay: Relay, tab: Tab
+) -> None:
+    tab.evaluate(
+        """(() => {
+            const later = window.setTimeout;
+            window.setTimeout = (act, wait) => later(act, wait === 15000 ? 0 : wait);
+        })()"""
+    )
+    relay.mute = True
+    say(tab, "late")
+    until_count(tab, "#outbox .unsure", 1)
+
+    relay.tell("late")
+    until_count(tab, "#log .own:not(.unsure)", 1)
+    assert tab.texts(".own .text") == ["late"]
+    assert tab.texts(".doubt") == []
+
+
 def test_an_end_without_return_says_so_and_leaves_the_choice(relay: Relay, tab: Tab) -> None:
     relay.close(1008, "no")
     until_phase(tab, "ended")
