@@ -26,6 +26,7 @@ FLAGS = (
     "--disable-quic",
     "--disable-dev-shm-usage",
     "--disable-background-networking",
+    "--disable-background-timer-throttling",
     "--disable-component-update",
     "--disable-sync",
     "--no-first-run",
