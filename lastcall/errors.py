@@ -29,6 +29,8 @@ class Disconnect(LastcallError):  # noqa: N818  (the field's word; it is no fail
 
     code: ClassVar[int]
     reason: ClassVar[str]
+    is_servers_own: ClassVar[bool] = False
+    """Whether the server lets go for reasons of its own: then the others are not told."""
 
     def __init__(self) -> None:
         """Take the message from the class: its code and reason."""
@@ -40,6 +42,7 @@ class ServerShutdown(Disconnect):
 
     code = 1012
     reason = "server is shutting down"
+    is_servers_own = True
 
 
 class WorkerFailed(Disconnect):
@@ -47,6 +50,7 @@ class WorkerFailed(Disconnect):
 
     code = 1012
     reason = "worker failed"
+    is_servers_own = True
 
 
 class MessageTooBig(Disconnect):

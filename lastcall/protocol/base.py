@@ -1,6 +1,6 @@
 """The seam between clients' languages and the rest: messages in, commands out, and back."""
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -27,7 +27,7 @@ class Send:
 type Command = Send
 
 
-class ClientProtocol(Protocol):
+class ClientProtocol(Hashable, Protocol):
     """What a client speaks. Stateless: one object serves all connections."""
 
     name: str

@@ -1,6 +1,6 @@
 """The seam between a connection and the bytes of its client."""
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from typing import Protocol
 
 from lastcall.protocol.base import Message
@@ -12,7 +12,7 @@ Opaque to everybody between the two.
 """
 
 
-class Framing(Protocol):
+class Framing(Hashable, Protocol):
     """How messages become one frame; shared by all transports that write alike."""
 
     name: str

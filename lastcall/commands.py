@@ -1,0 +1,165 @@
+"""Runs what clients ask for through the application's hooks, each connection's in order.
+
+No task exists while nothing waits: a plain function is done when it returns, a publication is a
+future that counts until it is stored, and only a coroutine needs a task. A client that asks for
+more than is done is not read from until it is.
+"""
+
+from collections import deque
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, Protocol, cast
+
+from lastcall.connection import Connection, Paused
+from lastcall.errors import BrokerUnavailable
+from lastcall.hooks import Endpoints
+from lastcall.protocol.base import Command, Message
+
+MAX_WAITING = 64
+"""Commands of one connection that may wait or be under way before reading from it pauses."""
+
+UNDELIVERED = "Your message could not be delivered, please send it again later."
+
+type Start = Callable[[Coroutine[Any, Any, None]], object]
+"""Runs a coroutine in a task that somebody owns."""
+
+type Report = Callable[[Connection, BaseException], object]
+"""Hears of an error in the application's code."""
+
+type Call = Callable[[], Awaitable[object] | None]
+
+
+class _Future(Protocol):
+    def add_done_callback(self, callback: Callable[[Any], object], /) -> object: ...
+    def exception(self) -> BaseException | None: ...
+    def cancelled(self) -> bool: ...
+
+
+class Commands:
+    """What the clients of this worker asked for and is not done yet."""
+
+    def __init__(self, endpoints: Endpoints, start: Start, report: Report, rate: float = 0) -> None:
+        """Call the hooks of *endpoints*.
+
+        Args:
+            endpoints: where a connection's hooks are found.
+            start: owns the tasks of coroutines.
+            report: hears what a hook raised; its connection lives on.
+            rate: messages a second that are read from each client, 0 for any number.
+        """
+        self._endpoints = endpoints
+        self._start = start
+        self._report = report
+        self._rate = rate
+        self._received: dict[Connection, int] = {}
+        self._waiting: dict[Connection, deque[Call]] = {}
+        self._under_way: dict[Connection, int] = {}
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether every command is done."""
+        return not self._waiting and not self._under_way
+
+    def received(self, connection: Connection, command: Command) -> None:
+        """Do, or put in line, what a client asks for."""
+        self._limit_rate(connection)
+        hook = self._endpoints[connection.endpoint].on_message
+        if hook is not None:
+            message = _as_python(command.message)
+            self.call(connection, lambda: hook(connection, message))
+
+    def call(self, connection: Connection, call: Call) -> None:
+        """Run a hook for *connection* after those that came before it."""
+        waiting = self._waiting.get(connection)
+        if waiting is None:
+            self._run(connection, call)
+            return
+        waiting.append(call)
+        if len(waiting) >= MAX_WAITING:
+            connection.pause(Paused.COMMANDS)
+
+    def next_second(self) -> None:
+        """A second is over: whoever used up its rate is read from again."""
+        received, self._received = self._received, {}
+        for connection in received:
+            connection.resume(Paused.RATE)
+
+    def forget(self, connection: Connection) -> None:
+        """Drop the count of a client that left; what it asked for is still done."""
+        self._received.pop(connection, None)
+
+    def _limit_rate(self, connection: Connection) -> None:
+        if not self._rate:
+            return
+        count = self._received.get(connection, 0) + 1
+        self._received[connection] = count
+        if count >= self._rate:
+            connection.pause(Paused.RATE)
+
+    def _run(self, connection: Connection, call: Call) -> None:
+        try:
+            result = call()
+        except Exception as error:  # noqa: BLE001  (the application's code may raise anything)
+            self._failed(connection, error)
+            return
+        if result is None:
+            return
+        if hasattr(result, "add_done_callback"):
+            self._count_until_done(connection, cast("_Future", result))
+            return
+        self._waiting[connection] = deque()
+        self._start(self._drain_line(connection, result))
+
+    def _count_until_done(self, connection: Connection, future: _Future) -> None:
+        count = self._under_way.get(connection, 0) + 1
+        self._under_way[connection] = count
+        if count >= MAX_WAITING:
+            connection.pause(Paused.COMMANDS)
+
+        def done(future: _Future) -> None:
+            left = self._under_way[connection] - 1
+            if left:
+                self._under_way[connection] = left
+            else:
+                del self._under_way[connection]
+            if left < MAX_WAITING // 2:
+                connection.resume(Paused.COMMANDS)
+            if not future.cancelled() and (error := future.exception()) is not None:
+                self._failed(connection, error)
+
+        future.add_done_callback(done)
+
+    async def _drain_line(self, connection: Connection, first: Awaitable[object]) -> None:
+        waiting = self._waiting[connection]
+        result: Awaitable[object] | None = first
+        try:
+            while True:
+                try:
+                    if result is not None:
+                        await result
+                except Exception as error:  # noqa: BLE001  (the application's code)
+                    self._failed(connection, error)
+                if not waiting:
+                    return
+                result = self._next(connection, waiting.popleft())
+                if len(waiting) < MAX_WAITING // 2:
+                    connection.resume(Paused.COMMANDS)
+        finally:
+            del self._waiting[connection]
+
+    def _next(self, connection: Connection, call: Call) -> Awaitable[object] | None:
+        try:
+            return call()
+        except Exception as error:  # noqa: BLE001  (the application's code)
+            self._failed(connection, error)
+            return None
+
+    def _failed(self, connection: Connection, error: BaseException) -> None:
+        if isinstance(error, BrokerUnavailable):
+            # Loss is never silent: the sender is who has to know.
+            connection.notify(UNDELIVERED)
+            return
+        self._report(connection, error)
+
+
+def _as_python(message: Message) -> str | bytes:
+    return message.data if message.binary else message.data.decode()

@@ -1,0 +1,159 @@
+"""One client on this worker. Plain functions: no task, no queue, no coroutine of its own."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Flag, auto
+from typing import TYPE_CHECKING, Protocol
+
+from lastcall.errors import Disconnect, SlowConsumer
+from lastcall.protocol.base import Command, Message
+from lastcall.transport.base import Frame, Transport, TransportEvents
+from lastcall.wire_format import WireFormat
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteAddress:
+    """Where a client connects from, as far as the server and its proxies know."""
+
+    host: str | None
+    port: int | None
+
+    def __str__(self) -> str:
+        """`[IP]:port`, the brackets literal; what is unknown is left out."""
+        if self.host is None:
+            return "[unix]"
+        return f"[{self.host}]:{self.port}" if self.port else f"[{self.host}]"
+
+
+class Paused(Flag):
+    """Why a client is not read from at the moment."""
+
+    NOTHING = 0
+    RATE = auto()
+    COMMANDS = auto()
+
+
+class ConnectionOwner(Protocol):
+    """Whom a connection tells what happens to it. Plain calls that never raise."""
+
+    def commanded(self, connection: "Connection", command: Command, /) -> None:
+        """The client asks for something."""
+        ...
+
+    def ended(self, connection: "Connection", code: int, /) -> None:
+        """The client is gone; called exactly once."""
+        ...
+
+
+class Connection:
+    """One client: who it is, how to write to it, what it listens to.
+
+    Attributes:
+        remote: where it connects from.
+        user: who it is, as the application said in `attach`; None if it did not.
+        endpoint: the name under which the application's handlers are found.
+        channels: what it is subscribed to.
+        ended_by: why the server let it go; None while it did not.
+    """
+
+    __slots__ = (
+        "_paused",
+        "_transport",
+        "channels",
+        "ended_by",
+        "endpoint",
+        "owner",
+        "remote",
+        "user",
+        "wire_format",
+        "write",
+    )
+
+    write: Callable[[Frame], None]
+    """Send a frame of this connection's wire format; never waits, never raises."""
+
+    def __init__(
+        self,
+        owner: ConnectionOwner,
+        remote: RemoteAddress,
+        *,
+        user: str | None = None,
+        endpoint: str = "",
+        channels: tuple[str, ...] = (),
+    ) -> None:
+        """Describe a client that is about to be connected; `open` gives it its transport."""
+        self.owner = owner
+        self.remote = remote
+        self.user = user
+        self.endpoint = endpoint
+        self.channels = channels
+        self.ended_by: Disconnect | None = None
+        self._paused = Paused.NOTHING
+
+    def open(self, transport: Transport, wire_format: WireFormat) -> None:
+        """Write through *transport*, in *wire_format*, from now on."""
+        self._transport = transport
+        self.wire_format = wire_format
+        self.write = transport.write
+
+    def send(self, message: str | bytes) -> None:
+        """Send *message* to this client only: text for `str`, binary for `bytes`."""
+        binary = isinstance(message, bytes)
+        data = message if isinstance(message, bytes) else message.encode()
+        self.write(self.wire_format.framing.frame([Message(data, binary)]))
+
+    def notify(self, text: str) -> None:
+        """Tell this client something about the server, in the words of its protocol."""
+        self.write(self.wire_format.notice(text))
+
+    def disconnect(self, why: Disconnect) -> None:
+        """Close with the code and reason of *why*, after what was sent; the first reason counts."""
+        if self.ended_by is not None:
+            return
+        self.ended_by = why
+        # A reader that is too slow would have to read its whole backlog to learn why it is closed.
+        discard = isinstance(why, SlowConsumer)
+        code, reason = self.wire_format.protocol.farewell(why)
+        self._transport.close(code, reason, discard=discard)
+
+    def abort(self) -> None:
+        """Cut the connection without a word, where a close was not answered."""
+        self._transport.abort()
+
+    def pause(self, why: Paused) -> None:
+        """Stop reading from the client until every reason is resumed."""
+        if not self._paused:
+            self._transport.pause()
+        self._paused |= why
+
+    def resume(self, why: Paused) -> None:
+        """Take one reason back, and read on if it was the last."""
+        if why not in self._paused:
+            return
+        self._paused &= ~why
+        if not self._paused:
+            self._transport.resume()
+
+    def received(self, message: Message) -> None:
+        """Decode what the client sent, and pass on what it asks for."""
+        if self.ended_by is not None:
+            return
+        try:
+            commands = self.wire_format.protocol.decode(message)
+        except Disconnect as why:
+            self.disconnect(why)
+            return
+        for command in commands:
+            self.owner.commanded(self, command)
+
+    def overflowed(self) -> None:
+        """Let go of a client that reads too slowly; nobody else waits for it."""
+        self.disconnect(SlowConsumer())
+
+    def ended(self, code: int) -> None:
+        """Tell the owner that this client is gone."""
+        self.owner.ended(self, code)
+
+
+if TYPE_CHECKING:
+    _: type[TransportEvents] = Connection

@@ -1,0 +1,116 @@
+"""Who is connected to this worker: connect, disconnect, broadcast, count, close at a pace."""
+
+import sys
+from collections.abc import Callable
+from itertools import islice
+from typing import Protocol
+
+from lastcall.connection import Connection
+from lastcall.errors import Disconnect
+from lastcall.hub import Hub
+from lastcall.transport.base import Frame
+from lastcall.wire_format import WireFormat
+
+SPARE_DESCRIPTORS = 100
+"""For listeners, logs, databases and whatever else the application opens."""
+
+
+class Guest(Protocol):
+    """A long-lived request of the application's own that takes part in the drain."""
+
+    def notify(self, text: str) -> None:
+        """Tell the client of *text*, if its kind of response can."""
+        ...
+
+    def disconnect(self, why: Disconnect) -> None:
+        """End it with *why*."""
+        ...
+
+    def abort(self) -> None:
+        """End it without a word."""
+        ...
+
+
+class ConnectionManager:
+    """The open connections of this worker, and the application's own guests of the drain."""
+
+    def __init__(self, hub: Hub, changed: Callable[[], object]) -> None:
+        """Call *changed* whenever the number of connections does."""
+        self._hub = hub
+        self._changed = changed
+        self._connections: dict[Connection, None] = {}
+        self._guests: dict[Guest, None] = {}
+        self._not_closed: dict[Connection | Guest, None] = {}
+
+    @property
+    def count(self) -> int:
+        """How many are connected, guests included."""
+        return len(self._connections) + len(self._guests)
+
+    @property
+    def not_closed(self) -> int:
+        """How many of them `close` has not been called for yet."""
+        return len(self._not_closed)
+
+    def connect(self, connection: Connection) -> None:
+        """Count *connection* in, and deliver its channels to it."""
+        self._connections[connection] = self._not_closed[connection] = None
+        self._hub.add(connection)
+        self._changed()
+
+    def disconnect(self, connection: Connection) -> None:
+        """Count *connection* out; unknown ones are ignored."""
+        self._hub.remove(connection)
+        self._not_closed.pop(connection, None)
+        if self._connections.pop(connection, self) is None:
+            self._changed()
+
+    def welcome(self, guest: Guest) -> None:
+        """Count *guest* in."""
+        self._guests[guest] = self._not_closed[guest] = None
+        self._changed()
+
+    def goodbye(self, guest: Guest) -> None:
+        """Count *guest* out; unknown ones are ignored."""
+        self._not_closed.pop(guest, None)
+        if self._guests.pop(guest, self) is None:
+            self._changed()
+
+    def notify_all(self, text: str) -> int:
+        """Tell every client of *text*, after all that was published before; return their number."""
+        self._hub.flush()
+        frames: dict[WireFormat, Frame] = {}
+        for connection in tuple(self._connections):
+            wire_format = connection.wire_format
+            if wire_format not in frames:
+                frames[wire_format] = wire_format.notice(text)
+            connection.write(frames[wire_format])
+        for guest in tuple(self._guests):
+            guest.notify(text)
+        return self.count
+
+    def close(self, count: int, why: Disconnect) -> int:
+        """Disconnect *count* clients that are not being closed yet, longest connected first."""
+        self._hub.flush()
+        leaving = list(islice(self._not_closed, count))
+        for each in leaving:
+            del self._not_closed[each]
+            each.disconnect(why)
+        return len(leaving)
+
+    def abort_all(self) -> int:
+        """Cut whoever has not answered a close; return their number."""
+        remaining = (*self._connections, *self._guests)
+        for each in remaining:
+            each.abort()
+        return len(remaining)
+
+
+def connection_limit() -> int:
+    """How many connections this process's descriptors allow, with some left for everything else."""
+    try:
+        import resource  # noqa: PLC0415  (Unix only)
+    except ImportError:
+        return 500  # Windows: what select() takes, less our own
+    soft, _hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return sys.maxsize if soft == resource.RLIM_INFINITY else max(1, soft - SPARE_DESCRIPTORS)

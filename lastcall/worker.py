@@ -1,0 +1,130 @@
+"""The parts of this process, and what the events of one part mean to the others."""
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from lastcall.announcements import Announcements, Change
+from lastcall.broker.base import Broker, StreamPosition
+from lastcall.commands import Commands
+from lastcall.connection import Connection, ConnectionOwner
+from lastcall.connection_manager import ConnectionManager
+from lastcall.hooks import Endpoints
+from lastcall.hub import Hub
+from lastcall.protocol.base import Command
+from lastcall.settings import Settings
+from lastcall.worker_coordinator import Coordinator
+
+if TYPE_CHECKING:
+    import asyncio
+
+
+MAX_RECORDED_CHANNELS = 8
+"""Channels whose clients are accounted for if this worker is killed: its record is of one size."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Worker:
+    """Everything that serves this process's clients, put together by `Lastcall.run`."""
+
+    settings: Settings
+    endpoints: Endpoints
+    broker: Broker
+    hub: Hub
+    connections: ConnectionManager
+    commands: Commands
+    announcements: Announcements
+    coordinator: Coordinator
+    max_connections: int
+    announced: Counter[str] = field(default_factory=Counter)
+    """How many clients each channel has been told of, for those who would have to say they left."""
+
+    @property
+    def is_full(self) -> bool:
+        """Whether this worker has as many connections as it may have."""
+        return self.connections.count >= self.max_connections
+
+    async def subscribe(self, connection: Connection) -> None:
+        """Make sure that the broker delivers the connection's channels to this worker.
+
+        Raises:
+            BrokerUnavailable: it does not; nothing is held.
+        """
+        for channel in connection.channels:
+            self.hub.retain(channel)
+        try:
+            for channel in connection.channels:
+                await self.broker.subscribe(channel)
+        except BaseException:
+            self.unsubscribe(connection)
+            raise
+
+    def unsubscribe(self, connection: Connection) -> None:
+        """Take `subscribe` back."""
+        for channel in connection.channels:
+            if self.hub.release(channel):
+                self.broker.unsubscribe(channel)
+
+    def connected(self, connection: Connection) -> None:
+        """The client is there: count it, tell the others, tell the application."""
+        self.connections.connect(connection)
+        self._announce(connection, Change.CONNECTED)
+        hook = self.endpoints[connection.endpoint].on_connect
+        if hook is not None:
+            self.commands.call(connection, lambda: hook(connection))
+
+    def commanded(self, connection: Connection, command: Command) -> None:
+        """The client asks for something."""
+        self.commands.received(connection, command)
+
+    def ended(self, connection: Connection, code: int) -> None:
+        """The client is gone: forget it, tell the others, tell the application."""
+        self.connections.disconnect(connection)
+        self.commands.forget(connection)
+        self._announce(connection, Change.DISCONNECTED)
+        self.unsubscribe(connection)
+        hook = self.endpoints[connection.endpoint].on_disconnect
+        if hook is not None:
+            self.commands.call(connection, lambda: hook(connection, code))
+
+    def record(self) -> None:
+        """Let the other workers know who is here; called once in a turn in which that changed."""
+        self.coordinator.update(
+            connections=self.connections.count,
+            announced=dict((+self.announced).most_common(MAX_RECORDED_CHANNELS)),
+        )
+
+    def next_second(self) -> None:
+        """What is due once a second."""
+        self.commands.next_second()
+        for record in self.coordinator.claim_dead():
+            # A killed worker could not say that its clients left; one of the others says it.
+            for channel, number in record.announced.items():
+                self.announcements.count(channel, number, Change.DISCONNECTED)
+        for channel, line in self.announcements.next_second():
+            self._tell(channel, line)
+
+    def _announce(self, connection: Connection, change: Change) -> None:
+        if not self.settings.announcements or not connection.channels:
+            return
+        channel = connection.channels[0]
+        self.announced[channel] += 1 if change is Change.CONNECTED else -1
+        ended_by = connection.ended_by
+        if ended_by is not None and ended_by.is_servers_own:
+            return
+        line = self.announcements.announce(channel, connection.remote, change)
+        if line is not None:
+            self._tell(channel, line)
+
+    def _tell(self, channel: str, line: str) -> None:
+        # An announcement that cannot be carried is not owed to anybody.
+        self.broker.publish(channel, line.encode()).add_done_callback(_seen)
+
+
+def _seen(future: "asyncio.Future[StreamPosition]") -> None:
+    if not future.cancelled():
+        future.exception()
+
+
+if TYPE_CHECKING:
+    _: type[ConnectionOwner] = Worker
