@@ -1,0 +1,214 @@
+"""Runs a Drain: the clock, the signals and the order in which a worker leaves."""
+
+import signal
+from dataclasses import dataclass
+from enum import StrEnum
+
+import anyio
+
+from lastcall.connection_manager import ConnectionManager
+from lastcall.drain import Drain, DrainPolicy, Step
+from lastcall.errors import Disconnect, ServerShutdown, WorkerFailed
+from lastcall.host import Host
+from lastcall.logs import log_event
+from lastcall.settings import Settings
+from lastcall.stop_limit import StopLimit
+from lastcall.worker_coordinator import Coordinator
+
+SETTLING_TIME = 0.25
+"""Seconds before and between looks at the siblings: a stop of all of them reaches each in turn."""
+SAME_CTRL_C = 0.5
+"""Two SIGINTs within so many seconds are one key press: from the terminal and from the master."""
+
+
+class Why(StrEnum):
+    """What makes this worker leave."""
+
+    STOP = "stop"
+    RECYCLED = "recycled"
+    FAILED = "failed"
+
+
+@dataclass(slots=True)
+class DrainCounts:
+    """What became of the clients that were there when the drain began."""
+
+    at_start: int = 0
+    notices: int = 0
+    closed: int = 0
+    cut: int = 0
+
+
+class GracefulShutdown:
+    """One worker's way out. `request` starts it; `run` is its one task."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        host: Host,
+        connections: ConnectionManager,
+        coordinator: Coordinator,
+        limit: StopLimit,
+    ) -> None:
+        """Leave *host* within *limit*."""
+        self._settings = settings
+        self._host = host
+        self._connections = connections
+        self._coordinator = coordinator
+        self._limit = limit
+        self._policy = DrainPolicy(
+            timeout=limit.seconds if host.drains else 0,
+            notice_interval=settings.shutdown_notice_interval,
+            close_rate=settings.close_rate,
+        )
+        self._why: Why | None = None
+        self._drain: Drain | None = None
+        self._last_interrupt = float("-inf")
+        self._is_forced = False
+        self._refuses = False
+        self._requested = anyio.Event()
+        self._changed = anyio.Event()
+        self.finished = anyio.Event()
+
+    @property
+    def is_requested(self) -> bool:
+        """Whether this worker is leaving: it is not ready any more."""
+        return self._why is not None
+
+    @property
+    def refuses(self) -> bool:
+        """Whether new requests must be refused: nobody else listens, and we will not serve them."""
+        return self._refuses
+
+    @property
+    def retry_after(self) -> float:
+        """Seconds after which a refused client may find another server."""
+        return self._policy.close_wait
+
+    def on_signal(self, number: signal.Signals) -> None:
+        """SIGTERM and SIGINT ask to leave; a second Ctrl-C, some time later, wants it now."""
+        now = anyio.current_time()
+        if number == signal.SIGINT:
+            again = now - self._last_interrupt > SAME_CTRL_C
+            self._last_interrupt = now
+            if self.is_requested and again:
+                self.force()
+                return
+        self.request(Why.STOP)
+
+    def request(self, why: Why) -> None:
+        """Leave because of *why*. The first reason counts, but a stop outweighs a recycling."""
+        if self._why is None or (self._why is Why.RECYCLED and why is not Why.RECYCLED):
+            self._why = why
+            self._requested.set()
+        if why is Why.FAILED:
+            self.force()
+
+    def force(self) -> None:
+        """Leave now: whoever is still there is closed, cleanly, at once."""
+        self._is_forced = True
+        if self._drain is not None:
+            self._drain.force(anyio.current_time())
+        self._changed.set()
+
+    def server_stops(self) -> bool:
+        """The server stops without a signal (`limit_max_requests`): drain before it goes on."""
+        if self.finished.is_set():
+            return False
+        self.request(Why.RECYCLED)
+        return True
+
+    def connections_changed(self) -> None:
+        """Somebody left: it may have been the last."""
+        if self.is_requested:
+            self._changed.set()
+
+    async def run(self) -> None:
+        """Wait for a request, drain, tell the others, and let the server stop."""
+        await self._requested.wait()
+        self._coordinator.update(state="draining")
+        counts = DrainCounts(at_start=self._connections.count)
+        log_event(
+            "drain_started",
+            "leaving ({why}): {clients} clients, {seconds:g} s at most",
+            why=str(self._why),
+            clients=counts.at_start,
+            seconds=self._policy.timeout,
+        )
+        if self._host.drains:
+            with anyio.move_on_after(self._settings.shutdown_delay):
+                await self._forced()
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self._leave_listening_to_others)
+            await self._drain_clients(counts)
+            tasks.cancel_scope.cancel()
+        self._finish(counts)
+        if self._why is not Why.RECYCLED:
+            self._host.stop(now=self._is_forced)
+
+    def _finish(self, counts: DrainCounts) -> None:
+        was_last = self._coordinator.finish(stopping=self._why is Why.STOP)
+        log_event(
+            "drain_finished",
+            "left: of {clients} clients {left} went by themselves, {closed} were closed, {cut} cut",
+            clients=counts.at_start,
+            left=max(0, counts.at_start - counts.closed),
+            closed=counts.closed,
+            cut=counts.cut,
+            notices=counts.notices,
+            was_last=was_last,
+        )
+        self.finished.set()
+
+    async def _drain_clients(self, counts: DrainCounts) -> None:
+        self._drain = Drain(self._policy, anyio.current_time())
+        if self._is_forced:
+            self._drain.force(anyio.current_time())
+        why: Disconnect = WorkerFailed() if self._why is Why.FAILED else ServerShutdown()
+        while True:
+            self._changed = anyio.Event()
+            step = self._drain.step(
+                now=anyio.current_time(),
+                open_connections=self._connections.count,
+                not_closed=self._connections.not_closed,
+            )
+            self._take(step, why, counts)
+            if step.finished:
+                return
+            with anyio.CancelScope(deadline=step.wake_at):
+                await self._changed.wait()
+
+    def _take(self, step: Step, why: Disconnect, counts: DrainCounts) -> None:
+        if step.notify:
+            counts.notices += 1
+            told = self._connections.notify_all(self._settings.shutdown_notice)
+            left = self._drain.deadline - anyio.current_time() if self._drain else 0
+            log_event(
+                "drain_notice",
+                "told {told} clients, {gone} gone, {seconds_left:.0f} s left",
+                told=told,
+                gone=max(0, counts.at_start - told),
+                seconds_left=max(0.0, left),
+            )
+        if step.close:
+            counts.closed += self._connections.close(step.close, why)
+        if step.abort:
+            counts.cut += self._connections.abort_all()
+
+    async def _leave_listening_to_others(self) -> None:
+        """While another worker is ready, new clients are its; otherwise we refuse them in words."""
+        is_listening = True
+        while True:
+            await anyio.sleep(SETTLING_TIME)
+            others = bool(self._coordinator.ready_siblings())
+            if others and is_listening:
+                is_listening = not self._host.stop_listening()
+            elif not others and not is_listening:
+                await self._host.listen_again()
+                is_listening = True
+            self._refuses = is_listening and not others
+
+    async def _forced(self) -> None:
+        while not self._is_forced:
+            self._changed = anyio.Event()
+            await self._changed.wait()

@@ -1,0 +1,108 @@
+"""The server that runs us: what it is, how long it lets us leave, how it is told to go on."""
+
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import TYPE_CHECKING, Protocol
+
+from lastcall.process_identity import ProcessIdentity
+from lastcall.stop_limit import StopLimit
+
+MASTER_VARIABLE = "LASTCALL_MASTER"
+"""Environment variable by which `lastcall serve` tells its workers who their master is."""
+
+
+type OnSignal = Callable[[signal.Signals], None]
+"""Called in the event loop for each SIGINT and SIGTERM."""
+
+
+class Host(Protocol):
+    """What a worker needs of the server around it."""
+
+    name: str
+    workers: int
+    """How many workers the server runs; 1 where it cannot be known."""
+    master: ProcessIdentity | None
+    """The process that started the workers, whoever that is."""
+    obeys_last_worker: bool
+    """Whether the master is one that ends when the last worker tells it to (and no stranger)."""
+    drains: bool
+    """Whether there is anything to wait for: not when a developer's reload replaces us."""
+
+    @property
+    def is_listening(self) -> bool:
+        """Whether the server takes connections: before, nobody should be sent here."""
+        ...
+
+    def stop_limits(self) -> list[StopLimit]:
+        """The limits on our leaving that the server itself or what started it imposes."""
+        ...
+
+    def signals(self, on_signal: OnSignal) -> AbstractContextManager[None]:
+        """While entered, SIGINT and SIGTERM go to *on_signal* and not to the server."""
+        ...
+
+    def on_server_stop(self, started: Callable[[], bool]) -> None:
+        """Have *started* called when the server stops without a signal, if it can say so.
+
+        True keeps the connections for the drain; the server waits until they have left.
+        """
+        ...
+
+    def stop_listening(self) -> bool:
+        """Leave new connections to the other workers; False if that cannot be done here."""
+        ...
+
+    async def listen_again(self) -> None:
+        """Take connections once more, to refuse them in words."""
+        ...
+
+    def refuse_to_start(self) -> bool:
+        """Have the server end with status 3 instead of starting; False if it cannot be asked to."""
+        ...
+
+    def stop(self, *, now: bool) -> None:
+        """Let the server stop, as the signal would have; with *now*, it waits for nothing."""
+        ...
+
+
+class AsgiHost:
+    """A server that we know nothing about: it stops as it does, and we say goodbye in time."""
+
+    name = "ASGI server"
+    workers = 1
+    master: ProcessIdentity | None = None
+    obeys_last_worker = False
+    drains = True
+    is_listening = True
+
+    def stop_limits(self) -> list[StopLimit]:
+        """Nothing is known."""
+        return []
+
+    @contextmanager
+    def signals(self, on_signal: OnSignal) -> Iterator[None]:  # noqa: ARG002  (left to the server)
+        """Leave the signals to the server."""
+        yield
+
+    def on_server_stop(self, started: Callable[[], bool]) -> None:
+        """It will not say."""
+
+    def stop_listening(self) -> bool:
+        """The listener is the server's."""
+        return False
+
+    async def listen_again(self) -> None:
+        """It never stopped."""
+
+    def refuse_to_start(self) -> bool:
+        """Only an exception tells it."""
+        return False
+
+    def stop(self, *, now: bool) -> None:  # noqa: ARG002  (the server decides how)
+        """Ask the server with the signal that it understands."""
+        signal.raise_signal(signal.SIGTERM)
+
+
+if TYPE_CHECKING:
+    _: type[Host] = AsgiHost

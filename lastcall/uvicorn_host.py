@@ -1,0 +1,211 @@
+"""uvicorn around us: found in the lifespan, lived in without a patch.
+
+When the lifespan starts, uvicorn has installed ``Server.handle_exit`` for SIGINT and SIGTERM. The
+bound method leads to the running server; ours stands in front of it and calls it when the drain
+is over. The server's own order (close every connection, tell the lifespan last) would be too late.
+"""
+
+import asyncio
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from socket import socket
+from types import FrameType
+from typing import TYPE_CHECKING, Any, cast
+
+from uvicorn import Server
+from uvicorn.supervisors.multiprocess import Process as MultiprocessWorker
+
+from lastcall.host import MASTER_VARIABLE, AsgiHost, Host, OnSignal
+from lastcall.process_identity import ProcessIdentity
+from lastcall.stop_limit import StopLimit
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+FORCE_AFTER = 2.0
+"""Seconds that the server has to stop after a second Ctrl-C, before it is forced to."""
+
+type Handler = Callable[[int, FrameType | None], Any]
+
+
+def find_host() -> Host:
+    """The server that runs this event loop, as far as we know it."""
+    server = _running_server()
+    return AsgiHost() if server is None else UvicornHost(server)
+
+
+class UvicornHost:
+    """One worker of `uvicorn`, `fastapi run`, gunicorn with uvicorn's worker, or our own master."""
+
+    name = "uvicorn"
+
+    def __init__(self, server: Server) -> None:
+        """Live in *server*."""
+        self._server = server
+        self._config = server.config
+        self._first_signal: signal.Signals | None = None
+        self._handlers: dict[signal.Signals, Handler] = {}
+        self._spare: list[socket] = []
+        self._own_master = _own_master()
+        self._gunicorn = _gunicorn_worker(self._config.callback_notify)
+        self.workers = self._count_workers()
+        self.obeys_last_worker = self._own_master is not None or _has_uvicorn_master()
+        self.master = self._find_master()
+        self.drains = not self._config.should_reload
+
+    @property
+    def is_listening(self) -> bool:
+        """Uvicorn says so itself: the lifespan starts before the port is bound."""
+        return self._server.started
+
+    def stop_limits(self) -> list[StopLimit]:
+        """Uvicorn's own time-out, and gunicorn's."""
+        limits = []
+        if self._config.timeout_graceful_shutdown is not None:
+            seconds = float(self._config.timeout_graceful_shutdown)
+            limits.append(StopLimit(seconds, "--timeout-graceful-shutdown", kills=False))
+        if self._gunicorn is not None:
+            seconds = float(self._gunicorn.cfg.graceful_timeout)
+            limits.append(StopLimit(seconds, "gunicorn's --graceful-timeout"))
+        return limits
+
+    @contextmanager
+    def signals(self, on_signal: OnSignal) -> Iterator[None]:
+        """Stand in front of uvicorn's handlers; outside the main thread there are none."""
+        loop = asyncio.get_running_loop()
+
+        def ours(number: int, _frame: FrameType | None) -> None:
+            received = signal.Signals(number)
+            self._first_signal = self._first_signal or received
+            # Wakes a loop that waits in select: the handler runs between its byte codes.
+            loop.call_soon_threadsafe(on_signal, received)
+
+        previous = {number: signal.getsignal(number) for number in SIGNALS}
+        try:
+            for number, handler in previous.items():
+                if callable(handler):
+                    signal.signal(number, ours)
+                    self._handlers[number] = handler
+        except ValueError:
+            self._handlers.clear()  # not the main thread: whoever has it deals with signals
+        try:
+            yield
+        finally:
+            for number, handler in self._handlers.items():
+                if signal.getsignal(number) is ours:
+                    signal.signal(number, handler)
+
+    def on_server_stop(self, started: Callable[[], bool]) -> None:
+        """Hear of `limit_max_requests` and the like from our own WebSocket class."""
+        try:
+            from lastcall.uvicorn_websocket import UvicornWebSocket  # type: ignore[import-not-found]  # noqa: PLC0415
+        except ImportError:
+            return
+        UvicornWebSocket.on_server_shutdown = staticmethod(lambda _connection: started())
+
+    def stop_listening(self) -> bool:
+        """Close this worker's listeners; only with siblings, who listen on the same socket."""
+        if self.workers == 1 or not self._server.started:
+            return False
+        for server in self._server.servers:
+            # By descriptor: what uvloop shows as a socket cannot be duplicated.
+            self._spare += [socket(fileno=os.dup(each.fileno())) for each in server.sockets]
+            server.close()
+        self._server.servers.clear()
+        return True
+
+    async def listen_again(self) -> None:
+        """Accept on the same sockets again."""
+        loop, config = asyncio.get_running_loop(), self._config
+        server = self._server
+
+        def protocol() -> asyncio.Protocol:
+            http = cast("Callable[..., asyncio.Protocol]", config.http_protocol_class)
+            return http(
+                config=config, server_state=server.server_state, app_state=server.lifespan.state
+            )
+
+        while self._spare:
+            listener = await loop.create_server(
+                protocol, sock=self._spare.pop(), ssl=config.ssl, backlog=config.backlog
+            )
+            server.servers.append(listener)
+
+    def refuse_to_start(self) -> bool:
+        """Uvicorn exits with 3 after the lifespan's startup, which makes its master stop too."""
+        self._server.lifespan.should_exit = True
+        return True
+
+    def stop(self, *, now: bool) -> None:
+        """Hand the first signal on: uvicorn ends by it, with the exit status of always."""
+        for each in self._spare:
+            each.close()
+        self._spare.clear()
+        number = self._first_signal or signal.SIGTERM
+        handler = self._handlers.get(number, self._server.handle_exit)
+        handler(number, None)
+        if now:
+            loop = asyncio.get_running_loop()
+            loop.call_later(FORCE_AFTER, self._server.handle_exit, signal.SIGINT, None)
+
+    def _count_workers(self) -> int:
+        if self._gunicorn is not None:
+            return int(self._gunicorn.cfg.workers)
+        return self._config.workers if self._own_master or _has_uvicorn_master() else 1
+
+    def _find_master(self) -> ProcessIdentity | None:
+        if self._own_master is not None:
+            return self._own_master
+        if self._gunicorn is not None:
+            return ProcessIdentity.of(os.getppid())
+        if self._config.should_reload or _has_uvicorn_master():
+            parent = multiprocessing.parent_process()
+            return ProcessIdentity.of(parent.pid) if parent is not None and parent.pid else None
+        return None
+
+
+def _running_server() -> Server | None:
+    """From the signal handler; or, off the main thread, from the task that runs the server."""
+    owner = getattr(signal.getsignal(signal.SIGTERM), "__self__", None)
+    if isinstance(owner, Server) and threading.current_thread() is threading.main_thread():
+        return owner
+    for task in asyncio.all_tasks():
+        frame = getattr(task.get_coro(), "cr_frame", None)
+        owner = frame.f_locals.get("self") if frame is not None else None
+        if isinstance(owner, Server):
+            return owner
+    return None
+
+
+def _own_master() -> ProcessIdentity | None:
+    """Our own supervisor, if it really is the parent: the variable may have been inherited."""
+    try:
+        master = ProcessIdentity.parse(os.environ.get(MASTER_VARIABLE, ""))
+    except ValueError:
+        return None
+    return master if master.pid == os.getppid() and master.is_running() else None
+
+
+def _has_uvicorn_master() -> bool:
+    """Whether uvicorn's multiprocess master started us: its worker's entry is on our stack.
+
+    A parent process alone proves nothing: it may be a test runner, a reloader or a shell.
+    """
+    frame: FrameType | None = sys._getframe()  # noqa: SLF001  (the interpreter's own door)
+    while frame is not None:
+        if frame.f_code is MultiprocessWorker.target.__code__:
+            return True
+        frame = frame.f_back
+    return False
+
+
+def _gunicorn_worker(callback: Callable[..., Any] | None) -> Any | None:
+    owner = getattr(callback, "__self__", None)
+    return owner if hasattr(getattr(owner, "cfg", None), "graceful_timeout") else None
+
+
+if TYPE_CHECKING:
+    _: type[Host] = UvicornHost
