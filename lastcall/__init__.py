@@ -1,3 +1,37 @@
 """Real-time notifications for FastAPI that survive your deploys."""
 
 __version__ = "0.1.0"
+
+from lastcall.app import create_app
+from lastcall.broker.base import Publication, StreamPosition
+from lastcall.connection import Connection, RemoteAddress
+from lastcall.draining import Draining
+from lastcall.errors import (
+    BrokerUnavailable,
+    Disconnect,
+    LastcallError,
+    SettingsError,
+    UnrecoverablePosition,
+)
+from lastcall.lastcall import Endpoint, Lastcall
+from lastcall.settings import ServerSettings, Settings
+from lastcall.web.page import page_router
+
+__all__ = [
+    "BrokerUnavailable",
+    "Connection",
+    "Disconnect",
+    "Draining",
+    "Endpoint",
+    "Lastcall",
+    "LastcallError",
+    "Publication",
+    "RemoteAddress",
+    "ServerSettings",
+    "Settings",
+    "SettingsError",
+    "StreamPosition",
+    "UnrecoverablePosition",
+    "create_app",
+    "page_router",
+]

@@ -21,6 +21,15 @@ _READ_LIMIT = 4096
 _PATIENCE = 100  # milliseconds, for what takes less than one
 
 
+def has_record_locks() -> bool:
+    """Whether this platform has them; where not, a worker is alone."""
+    try:
+        import fcntl  # noqa: F401, PLC0415  (that is the question)
+    except ImportError:
+        return False
+    return True
+
+
 class RecordLock:
     """A file that this process made and holds locked until it releases it or ends."""
 

@@ -10,7 +10,8 @@ import dataclasses
 import logging
 import os
 import signal
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
@@ -27,7 +28,7 @@ logger = logging.getLogger(__name__)
 
 State = Literal["starting", "ready", "draining", "done", "unknown"]
 
-_RECORD_SIZE = 512
+_RECORD_SIZE = 4096
 """Records are padded to one size, so that a shorter one leaves no tail of the one before."""
 
 
@@ -39,6 +40,8 @@ class WorkerRecord:
     started: int = 0
     state: State = "unknown"
     connections: int = 0
+    announced: Mapping[str, int] = field(default_factory=dict)
+    """How many clients each channel has been told of: the others say it when they are gone."""
     since: str = ""
     """When the worker entered this state, by the wall clock."""
     arrived: str = ""
@@ -71,7 +74,13 @@ class Coordinator(Protocol):
         """
         ...
 
-    def update(self, *, state: State | None = None, connections: int | None = None) -> None:
+    def update(
+        self,
+        *,
+        state: State | None = None,
+        connections: int | None = None,
+        announced: Mapping[str, int] | None = None,
+    ) -> None:
         """Let the others know; cheap enough for every turn of the event loop."""
         ...
 
@@ -136,13 +145,21 @@ class WorkerCoordinator:
                 f"LASTCALL_RUN_DIR: cannot write in {self._run_dir.path} ({error.strerror})"
             ) from error
 
-    def update(self, *, state: State | None = None, connections: int | None = None) -> None:
+    def update(
+        self,
+        *,
+        state: State | None = None,
+        connections: int | None = None,
+        announced: Mapping[str, int] | None = None,
+    ) -> None:
         """See `Coordinator.update`: one write, and none if nothing has changed."""
         if self._lock is None or self._is_forked():
             return
         record = self._record
         if connections is not None and connections != record.connections:
             record = dataclasses.replace(record, connections=connections)
+        if announced is not None and announced != record.announced:
+            record = dataclasses.replace(record, announced=dict(announced))
         if state is not None and state != record.state:
             record = dataclasses.replace(record, state=state, since=_now())
             self._reappear()
@@ -278,7 +295,13 @@ class SoleWorker:
     def arrive(self) -> None:
         """Do nothing."""
 
-    def update(self, *, state: State | None = None, connections: int | None = None) -> None:
+    def update(
+        self,
+        *,
+        state: State | None = None,
+        connections: int | None = None,
+        announced: Mapping[str, int] | None = None,
+    ) -> None:
         """Do nothing."""
 
     def siblings(self) -> list[WorkerRecord]:

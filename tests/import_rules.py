@@ -46,6 +46,7 @@ LAYERS = (
             "connection",
             "doubles",
             "drain",
+            "hooks",
             "hub",
             "origin",
             "protocol.*",
@@ -165,6 +166,8 @@ BARE_ASYNCIO = (
     "socket_handover",
     "supervisor",
     "uvicorn_*",
+    # A generator may suspend in its time-out, which the scopes of anyio do not allow.
+    "draining",
     # Other threads, plain functions and signal handlers need the loop itself.
     "lastcall",
     "lifespan",

@@ -71,7 +71,7 @@ def test_the_file_is_one_json_object_whatever_was_there_before(
     file = file.rename(run_dir.path / "read by a test")
 
     assert json.loads(file.read_text())["connections"] == 0
-    assert file.read_text().endswith("}" + " " * (511 - len(file.read_text().rstrip())) + "\n")
+    assert file.read_text().endswith("}" + " " * (4095 - len(file.read_text().rstrip())) + "\n")
     assert file.stat().st_mode & 0o777 == 0o600
 
 

@@ -1,4 +1,4 @@
-"""A browser for all whole tests of the page, and a connected page for each."""
+"""What whole-process tests share: a server on either loop, a browser, a connected page."""
 
 from collections.abc import Iterator
 
@@ -7,6 +7,26 @@ import pytest
 from tests.browser import Browser, Tab, run_browser
 from tests.chat_page import until_phase
 from tests.relay import Relay, run_relay
+from tests.server_process import ServerProcess, run_server
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    """The clients' loop does not matter; the server's does."""
+    return "asyncio"
+
+
+@pytest.fixture(params=["asyncio", "uvloop"])
+def loop(request: pytest.FixtureRequest) -> str:
+    """Both loops for the server."""
+    return str(request.param)
+
+
+@pytest.fixture
+def server(loop: str) -> Iterator[ServerProcess]:
+    """One stock worker, which gives its clients two seconds to leave."""
+    with run_server("--loop", loop, shutdown_timeout=2, shutdown_notice_interval=0.5) as server:
+        yield server
 
 
 @pytest.fixture(scope="session")

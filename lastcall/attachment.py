@@ -1,0 +1,81 @@
+"""From a handshake to a connection: the checks, and the transport that the server allows."""
+
+from collections.abc import Callable
+from typing import cast
+
+from starlette.websockets import WebSocket, WebSocketState
+
+from lastcall import origin
+from lastcall.admission import refuse
+from lastcall.connection import Connection, RemoteAddress
+from lastcall.errors import BrokerUnavailable
+from lastcall.protocol.plain_text import PlainText
+from lastcall.transport.asgi_websocket import AsgiWebSocket
+from lastcall.transport.base import Transport
+from lastcall.wire_format import wire_format
+from lastcall.worker import Worker
+
+PLAIN_TEXT = PlainText()
+DETACH = "lastcall.detach"
+"""The ASGI extension by which our own WebSocket class takes the connection out of its endpoint."""
+FULL_RETRY_AFTER = 5.0
+
+
+async def attach(
+    worker: Worker,
+    websocket: WebSocket,
+    *,
+    endpoint: str,
+    user: str | None,
+    channels: tuple[str, ...],
+    subprotocol: str | None,
+) -> None:
+    """Make the client of *websocket* a connection of *worker*; see `Endpoint.attach`."""
+    if not _is_own_origin(worker, websocket):
+        # Before accept this is an answer with status 403 (ASGI specification, "Close").
+        await websocket.close(1008, "foreign origin")
+        return
+    if worker.is_full:
+        await refuse(websocket.scope, websocket.send, FULL_RETRY_AFTER)
+        return
+    remote = RemoteAddress(*websocket.client) if websocket.client else RemoteAddress(None, None)
+    connection = Connection(worker, remote, user=user, endpoint=endpoint, channels=channels)
+    try:
+        await worker.subscribe(connection)
+    except BrokerUnavailable:
+        await refuse(websocket.scope, websocket.send, FULL_RETRY_AFTER)
+        return
+    try:
+        if websocket.application_state is WebSocketState.CONNECTING:
+            await websocket.accept(subprotocol)
+    except BaseException:
+        worker.unsubscribe(connection)
+        raise
+    await _open(worker, websocket, connection)
+
+
+async def _open(worker: Worker, websocket: WebSocket, connection: Connection) -> None:
+    limits = {
+        "max_backlog": worker.settings.max_backlog,
+        "max_message_size": worker.settings.max_message_size,
+    }
+    detach = websocket.scope.get("extensions", {}).get(DETACH)
+    if detach is not None:
+        transport = cast("Callable[..., Transport]", detach)(connection, **limits)
+        connection.open(transport, wire_format(PLAIN_TEXT, transport.framing))
+        worker.connected(connection)
+        return
+    own = AsgiWebSocket(websocket, **limits)
+    connection.open(own, wire_format(PLAIN_TEXT, own.framing))
+    worker.connected(connection)
+    await own.serve(connection)
+
+
+def _is_own_origin(worker: Worker, websocket: WebSocket) -> bool:
+    headers = websocket.headers
+    return origin.is_allowed(
+        headers.get("origin"),
+        host=headers.get("host", ""),
+        forwarded_host=headers.get("x-forwarded-host"),
+        allowed=worker.settings.allowed_origins,
+    )

@@ -1,0 +1,234 @@
+"""`Lastcall`: the whole library, as an application sees it."""
+
+import asyncio
+import sys
+from collections.abc import AsyncIterator, Awaitable, Iterable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any
+
+import msgspec
+from fastapi import APIRouter
+from pydantic import BaseModel
+from starlette.applications import Starlette
+from starlette.requests import HTTPConnection
+from starlette.websockets import WebSocket
+
+from lastcall.admission import Admission
+from lastcall.attachment import attach
+from lastcall.broker.base import StreamPosition
+from lastcall.draining import Draining
+from lastcall.errors import SettingsError
+from lastcall.health import health_router
+from lastcall.hooks import Endpoints, OnConnect, OnDisconnect, OnMessage
+from lastcall.lifespan import RunningWorker, running
+from lastcall.logs import set_up_logging
+from lastcall.settings import Settings
+from lastcall.settings_source import settings_or_exit
+from lastcall.uvicorn_host import find_host
+
+type Payload = str | bytes | Any
+"""What can be published: text as text, bytes as binary, anything else as JSON text."""
+
+
+class Endpoint:
+    """One kind of WebSocket endpoint: what happens when its clients come, speak and go.
+
+    A handler is a plain function, called in the event loop, which must not block; or an ``async``
+    one, run in order for each connection. A handler's error is logged and harms no connection.
+    """
+
+    def __init__(self, lastcall: "Lastcall", name: str) -> None:
+        """Made by `Lastcall.endpoint`."""
+        self._lastcall = lastcall
+        self._name = name
+        self._hooks = lastcall.endpoints[name]
+
+    def on_connect[F: OnConnect](self, handler: F) -> F:
+        """Call ``handler(connection)`` for each client that was connected."""
+        self._hooks.on_connect = handler
+        return handler
+
+    def on_message[F: OnMessage](self, handler: F) -> F:
+        """Call ``handler(connection, message)``: a `str` for text, `bytes` for binary."""
+        self._hooks.on_message = handler
+        return handler
+
+    def on_disconnect[F: OnDisconnect](self, handler: F) -> F:
+        """Call ``handler(connection, code)`` for each client that is gone, with its close code."""
+        self._hooks.on_disconnect = handler
+        return handler
+
+    async def attach(
+        self,
+        websocket: WebSocket,
+        *,
+        user: str | None = None,
+        channels: Iterable[str] = (),
+        subprotocol: str | None = None,
+    ) -> None:
+        """Make the client of *websocket* a connection that hears *channels*.
+
+        The last statement of a WebSocket endpoint: where the server allows it, it returns at
+        once and the connection lives on without a task; elsewhere it returns at its end. Accepts
+        the handshake; or refuses it, with 403 for a foreign origin (`ALLOWED_ORIGINS`), or 503
+        where the worker is full or nothing can be published.
+
+        Raises:
+            RuntimeError: the application's lifespan does not run `Lastcall`.
+        """
+        worker = self._lastcall.now.worker
+        await attach(
+            worker,
+            websocket,
+            endpoint=self._name,
+            user=user,
+            channels=tuple(dict.fromkeys(channels)),
+            subprotocol=subprotocol,
+        )
+
+
+class Lastcall(Endpoint):
+    """Real-time notifications for one FastAPI application; itself its default endpoint."""
+
+    def __init__(self, settings: Settings | type[Settings] = Settings, **overrides: Any) -> None:
+        """Go by *settings*; a class of them is read from `LASTCALL_…` and `lastcall.toml`.
+
+        *overrides* win over what is read, by the settings' lower-case names.
+
+        Raises:
+            SystemExit: with status 3, after one sentence on stderr, if a setting that was read has
+                no valid value. Status 3 is what servers take as "do not try again".
+        """
+        self.settings = (
+            settings if isinstance(settings, Settings) else settings_or_exit(settings, **overrides)
+        )
+        self.endpoints = Endpoints()
+        self._running: RunningWorker | None = None
+        super().__init__(self, "")
+        self.router = APIRouter()
+        self.router.include_router(health_router(self._not_ready))
+
+    @property
+    def now(self) -> RunningWorker:
+        """The running worker.
+
+        Raises:
+            RuntimeError: there is none.
+        """
+        if self._running is None:
+            raise RuntimeError(
+                "Lastcall is not running: pass lifespan=lastcall.lifespan to FastAPI, "
+                "or enter lastcall.run(app) in a lifespan of your own"
+            )
+        return self._running
+
+    def endpoint(self, name: str) -> Endpoint:
+        """Another kind of endpoint, with handlers of its own; the same *name* is the same one."""
+        return Endpoint(self, name)
+
+    @asynccontextmanager
+    async def lifespan(self, app: Starlette) -> AsyncIterator[None]:
+        """Give this to ``FastAPI(lifespan=…)``."""
+        async with self.run(app):
+            yield
+
+    @asynccontextmanager
+    async def run(self, app: Starlette) -> AsyncIterator[None]:
+        """Serve while entered; for a lifespan of the application's own.
+
+        What the application opens before it is there until the last client has left.
+        """
+        set_up_logging(self.settings.log_format)
+        host = find_host()
+        try:
+            async with running(self.settings, self.endpoints, host) as now:
+                self._running = now
+                with _gate(app, now):
+                    yield
+        except SettingsError as error:
+            sys.stderr.write(f"lastcall: {error}\n")
+            if not host.refuse_to_start():
+                raise
+            yield
+        finally:
+            self._running = None
+
+    def publish(self, channel: str, payload: Payload) -> Awaitable[StreamPosition]:
+        """Publish *payload* to every client that hears *channel*, on every worker.
+
+        Takes its place in the channel's order when called; await it to know that it was stored.
+
+        Raises (when awaited):
+            BrokerUnavailable: it was not accepted.
+        """
+        data, binary = _encode(payload)
+        return self.now.worker.broker.publish(channel, data, binary=binary)
+
+    def publish_sync(
+        self, channel: str, payload: Payload, *, timeout: float = 10.0
+    ) -> StreamPosition:
+        """Publish from a thread, such as a ``def`` endpoint's, and wait until it is stored.
+
+        Raises:
+            BrokerUnavailable: it was not accepted.
+            TimeoutError: not within *timeout* seconds; it may still be delivered.
+            RuntimeError: called in the event loop, which it would block for ever.
+        """
+        if _in_event_loop():
+            raise RuntimeError("publish_sync would block the event loop: await publish there")
+
+        async def publish() -> StreamPosition:
+            return await self.publish(channel, payload)
+
+        return asyncio.run_coroutine_threadsafe(publish(), self.now.loop).result(timeout)
+
+    def draining(self, request: HTTPConnection) -> Draining:
+        """``async with lastcall.draining(request) as drain:`` in a long response of your own.
+
+        The worker waits for the block; see `Draining` for what it does when the worker leaves.
+        """
+        return Draining(self.now.worker.connections, request)
+
+    def _not_ready(self) -> str | None:
+        now = self._running
+        if now is None:
+            return "not started"
+        if now.shutdown.is_requested:
+            return "draining"
+        return None if now.worker.hub.is_available else "broker unavailable"
+
+
+def _encode(payload: Payload) -> tuple[bytes, bool]:
+    """The payload's bytes, and whether they are binary."""
+    if isinstance(payload, str):
+        return payload.encode(), False
+    if isinstance(payload, bytes):
+        return payload, True
+    if isinstance(payload, BaseModel):
+        return payload.model_dump_json().encode(), False
+    return msgspec.json.encode(payload), False
+
+
+def _in_event_loop() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
+
+
+@contextmanager
+def _gate(app: Starlette, now: RunningWorker) -> Iterator[None]:
+    """Stand in front of the application's middleware, so that refusing costs it nothing."""
+
+    def refuses() -> float | None:
+        return now.shutdown.retry_after if now.shutdown.refuses else None
+
+    inner = app.middleware_stack or app.build_middleware_stack()
+    gate = Admission(inner, refuses)
+    app.middleware_stack = gate
+    try:
+        yield
+    finally:
+        if app.middleware_stack is gate:
+            app.middleware_stack = inner

@@ -1,0 +1,213 @@
+"""What starts what, in which order, and who notices when a part dies."""
+
+import asyncio
+import logging
+import multiprocessing
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import anyio
+from anyio.abc import TaskGroup, TaskStatus
+
+from lastcall.announcements import Announcements
+from lastcall.commands import Commands
+from lastcall.connection import Connection
+from lastcall.connection_manager import ConnectionManager, connection_limit
+from lastcall.errors import ServerShutdown
+from lastcall.graceful_shutdown import GracefulShutdown, Why
+from lastcall.heartbeat import run_heartbeat
+from lastcall.hooks import Endpoints
+from lastcall.host import Host
+from lastcall.hub import Hub
+from lastcall.logs import log_event, logger
+from lastcall.neighbourhood import Neighbourhood, find_neighbourhood
+from lastcall.settings import Settings
+from lastcall.stop_limit import StopLimit, limit_in_force
+from lastcall.systemd import stop_timeout
+from lastcall.worker import Worker
+
+FAREWELL_TIME = 1.0
+"""Seconds for close handshakes and handlers that are still under way when the lifespan ends."""
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What this worker finds when it starts."""
+
+    host: Host
+    neighbourhood: Neighbourhood
+    limit: StopLimit
+
+
+@asynccontextmanager
+async def running(
+    settings: Settings, endpoints: Endpoints, host: Host
+) -> AsyncIterator["RunningWorker"]:
+    """Start every part of this worker; when left, every task, socket and file of it is gone.
+
+    Raises:
+        SettingsError: the settings do not fit this machine; nothing was started.
+    """
+    with find_neighbourhood(settings, host) as neighbourhood:
+        limit = limit_in_force(
+            StopLimit(settings.shutdown_timeout, "LASTCALL_SHUTDOWN_TIMEOUT", kills=False),
+            [*host.stop_limits(), *filter(None, [await stop_timeout()])],
+        )
+        async with anyio.create_task_group() as tasks:
+            now = RunningWorker(
+                settings, endpoints, Surroundings(host, neighbourhood, limit), tasks
+            )
+            with host.signals(now.shutdown.on_signal), now.hearing_of_the_masters_end():
+                await now.start()
+                yield now
+                await now.say_goodbye()
+            tasks.cancel_scope.cancel()
+
+
+class RunningWorker:
+    """The parts of this process and the tasks that they need."""
+
+    _change: asyncio.Handle | None = None
+
+    def __init__(
+        self,
+        settings: Settings,
+        endpoints: Endpoints,
+        surroundings: Surroundings,
+        tasks: TaskGroup,
+    ) -> None:
+        """Put the parts together; `start` sets them going in *tasks*."""
+        self.loop = asyncio.get_running_loop()
+        self._surroundings = surroundings
+        self._host, neighbourhood = surroundings.host, surroundings.neighbourhood
+        self._tasks = tasks
+        hub = Hub(self.loop.call_soon)
+        connections = ConnectionManager(hub, self._changed)
+        self.worker = Worker(
+            settings=settings,
+            endpoints=endpoints,
+            broker=neighbourhood.broker,
+            hub=hub,
+            connections=connections,
+            commands=Commands(endpoints, self._start, _report, settings.message_rate),
+            announcements=Announcements(settings.announcement_rate),
+            coordinator=neighbourhood.coordinator,
+            max_connections=settings.max_connections or connection_limit(),
+        )
+        self.shutdown = GracefulShutdown(
+            settings, self._host, connections, neighbourhood.coordinator, surroundings.limit
+        )
+
+    async def start(self) -> None:
+        """Start every task; returns when publications are carried."""
+        settings, start = self.worker.settings, self._tasks.start_soon
+        self._host.on_server_stop(self.shutdown.server_stops)
+        await self._tasks.start(self._run_broker)
+        start(self._leave)
+        start(self._guard, "the clock", self._run_clock)
+        start(self._guard, "the ready watch", self._report_ready)
+        if settings.heartbeat_interval:
+            start(self._guard, "the heartbeat", self._run_heartbeat)
+        self._log_start()
+
+    @contextmanager
+    def hearing_of_the_masters_end(self) -> Iterator[None]:
+        """Leave when the master is gone, even if it was killed: nobody would stop an orphan."""
+        parent, master = multiprocessing.parent_process(), self._host.master
+        if parent is None or master is None or parent.pid != master.pid:
+            yield
+            return
+
+        def orphaned() -> None:
+            self.loop.remove_reader(parent.sentinel)
+            log_event("orphaned", "the master is gone, leaving", level=logging.WARNING)
+            self.shutdown.request(Why.STOP)
+
+        self.loop.add_reader(parent.sentinel, orphaned)
+        try:
+            yield
+        finally:
+            self.loop.remove_reader(parent.sentinel)
+
+    async def say_goodbye(self) -> None:
+        """Close whoever is still there: a server that ends without a drain must not cut anybody."""
+        connections, commands = self.worker.connections, self.worker.commands
+        connections.close(connections.count, ServerShutdown())
+        with anyio.move_on_after(FAREWELL_TIME):
+            while connections.count or not commands.is_idle:  # noqa: ASYNC110  (two owners)
+                await anyio.sleep(0.01)
+        connections.abort_all()
+
+    async def _guard(self, name: str, part: Callable[[], Awaitable[None]]) -> None:
+        try:
+            await part()
+        except Exception:  # noqa: BLE001  (whatever it is, we cannot go on without the part)
+            # uvicorn would log this and serve on without us.
+            logger.critical("%s died, this worker leaves", name, exc_info=True)
+            self.shutdown.request(Why.FAILED)
+
+    async def _leave(self) -> None:
+        try:
+            await self.shutdown.run()
+        except Exception:  # noqa: BLE001  (a worker that cannot drain has to stop all the same)
+            logger.critical("the drain died", exc_info=True)
+            self._host.stop(now=True)
+
+    async def _run_broker(self, *, task_status: TaskStatus[None]) -> None:
+        worker = self.worker
+        await self._guard(
+            "the broker", lambda: worker.broker.run(worker.hub, task_status=task_status)
+        )
+
+    async def _run_heartbeat(self) -> None:
+        settings = self.worker.settings
+        await run_heartbeat(
+            self.worker.connections, settings.heartbeat_interval, settings.heartbeat
+        )
+
+    async def _run_clock(self) -> None:
+        while True:
+            await anyio.sleep(1)
+            self.worker.next_second()
+
+    async def _report_ready(self) -> None:
+        # The lifespan starts before the port is bound; to be sent clients by then is too early.
+        while not self._host.is_listening:  # noqa: ASYNC110  (uvicorn has an attribute, no event)
+            await anyio.sleep(0.05)
+        if not self.shutdown.is_requested:
+            self.worker.coordinator.update(state="ready")
+
+    def _start(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        async def run() -> None:
+            await coroutine
+
+        self._tasks.start_soon(run)
+
+    def _changed(self) -> None:
+        # Once for all that come and go in a turn: the record is written and the drain asked.
+        if self._change is None:
+            self._change = self.loop.call_soon(self._tell)
+
+    def _tell(self) -> None:
+        self._change = None
+        self.worker.record()
+        self.shutdown.connections_changed()
+
+    def _log_start(self) -> None:
+        limit, neighbourhood = self._surroundings.limit, self._surroundings.neighbourhood
+        log_event(
+            "started",
+            "started under {host}, broker {broker}; once told to stop, clients have "
+            "{seconds:g} s to leave ({limit})",
+            host=self._host.name,
+            broker=neighbourhood.broker_name,
+            seconds=limit.seconds if self._host.drains else 0,
+            limit=limit.name if self._host.drains else "reload",
+            run_dir=str(neighbourhood.path),
+        )
+
+
+def _report(connection: Connection, error: BaseException) -> None:
+    logger.error("a hook of endpoint %r failed", connection.endpoint, exc_info=error)

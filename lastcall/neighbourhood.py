@@ -1,0 +1,76 @@
+"""Which workers belong together, and what they share: run directory, coordinator, broker."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from lastcall.broker.base import Broker, HistoryLimits
+from lastcall.broker.memory import MemoryBroker
+from lastcall.errors import SettingsError
+from lastcall.host import Host
+from lastcall.process_identity import ProcessIdentity
+from lastcall.record_lock import has_record_locks
+from lastcall.run_directory import RunDirectory
+from lastcall.settings import Settings
+from lastcall.worker_coordinator import Coordinator, SoleWorker, WorkerCoordinator
+
+
+@dataclass(frozen=True, slots=True)
+class Neighbourhood:
+    """What this worker has in common with its siblings."""
+
+    coordinator: Coordinator
+    broker: Broker
+    broker_name: str
+    path: Path | None
+
+
+@contextmanager
+def find_neighbourhood(settings: Settings, host: Host) -> Iterator[Neighbourhood]:
+    """Arrive among the siblings; leave them, with everything we put there, at the end.
+
+    Siblings have the same master; without one, a process is alone, whatever else runs here.
+
+    Raises:
+        SettingsError: several workers are asked for where only one can be, or a directory is unfit.
+    """
+    has_siblings = host.workers > 1 or host.obeys_last_worker
+    url = settings.broker_url or ("unix:" if has_siblings else "memory:")
+    limits = HistoryLimits(settings.history_size, settings.history_ttl)
+    if not has_record_locks():
+        if url == "unix:":
+            raise SettingsError("this system can run one worker only: several need Unix")
+        yield Neighbourhood(SoleWorker(), MemoryBroker(limits), "memory:", None)
+        return
+    itself = ProcessIdentity.of(os.getpid())
+    assert itself is not None  # noqa: S101  (we are running)
+    run_dir = RunDirectory.open(host.master or itself, settings.run_dir)
+    run_dir.sweep()
+    coordinator = WorkerCoordinator(run_dir, host.master if host.obeys_last_worker else None)
+    coordinator.arrive()
+    try:
+        is_shared = url == "unix:"
+        broker = _shared(settings, run_dir, limits) if is_shared else MemoryBroker(limits)
+        yield Neighbourhood(coordinator, broker, url, run_dir.path)
+    finally:
+        coordinator.leave()
+
+
+def _shared(settings: Settings, run_dir: RunDirectory, limits: HistoryLimits) -> Broker:
+    from lastcall.broker.unix_socket import UnixSocketBroker  # type: ignore[import-not-found]  # noqa: PLC0415
+
+    broker: Broker = UnixSocketBroker(run_dir.path, _state_dir(settings), limits)
+    return broker
+
+
+def _state_dir(settings: Settings) -> Path:
+    """Where the log outlives this server: as set, or by the application's own directory."""
+    if settings.state_dir is not None:
+        return settings.state_dir
+    base = os.environ.get("STATE_DIRECTORY")
+    if base:
+        return Path(base.split(":")[0])
+    home = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state")
+    return home / "lastcall" / Path.cwd().as_posix().strip("/").replace("/", "-")

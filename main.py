@@ -1,0 +1,27 @@
+"""The notification server, as an application of your own would be written.
+
+Run it with `uvicorn main:app --workers 4`, or `lastcall serve --workers 4`.
+"""
+
+from collections.abc import Awaitable
+
+from fastapi import FastAPI, WebSocket
+
+from lastcall import Connection, Lastcall, ServerSettings, StreamPosition, page_router
+
+lastcall = Lastcall(ServerSettings)
+app = FastAPI(title="Lastcall", lifespan=lastcall.lifespan)
+app.include_router(lastcall.router)
+app.include_router(page_router(lastcall.settings))
+
+
+@app.websocket("/ws")
+async def notifications(websocket: WebSocket) -> None:
+    """Everybody who connects here hears what anybody sends."""
+    await lastcall.attach(websocket, channels=["ws"])
+
+
+@lastcall.on_message
+def pass_on(_connection: Connection, message: str | bytes) -> Awaitable[StreamPosition]:
+    """Send every message to every client of every worker, the sender included."""
+    return lastcall.publish("ws", message)
