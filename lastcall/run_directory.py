@@ -63,17 +63,23 @@ class RunDirectory:
         """
         own = os.getuid()
         base = self.path.parent
-        try:
-            base.mkdir(mode=0o700, parents=True, exist_ok=True)
-            # Root may own the base: it can do everything anyway, and /tmp is a fair choice.
-            refuse_unsafe(base, base.lstat(), owners={own, 0})
-            self.path.mkdir(mode=0o700, exist_ok=True)
-            refuse_unsafe(self.path, self.path.lstat(), owners={own})
-        except OSError as error:
-            raise SettingsError(
-                f"LASTCALL_RUN_DIR: {base} cannot be used ({error.strerror}): "
-                "name a directory that this user may write"
-            ) from error
+        problem: str | None = "it vanishes as often as it is made"
+        for _ in range(10):
+            try:
+                # Root may own the base: it can do everything anyway, and /tmp is a fair choice.
+                _make_or_check(base, owners={own, 0})
+                _make_or_check(self.path, owners={own})
+            except FileNotFoundError:
+                # The last worker to leave, or a cleaner, may remove what was just made.
+                continue
+            except OSError as error:
+                problem = error.strerror
+                break
+            return
+        raise SettingsError(
+            f"LASTCALL_RUN_DIR: {base} cannot be used ({problem}): "
+            "name a directory that this user may write"
+        )
 
     def socket_path(self, name: str) -> Path:
         """Where a unix socket called *name* belongs.
@@ -152,6 +158,12 @@ def default_base() -> Path:
         if stat.S_ISDIR(status.st_mode) and status.st_uid == os.getuid():
             return system
     return Path(f"/tmp/lastcall-{os.getuid()}")  # noqa: S108  (refuse_unsafe checks whose it is)
+
+
+def _make_or_check(path: Path, *, owners: set[int]) -> None:
+    with contextlib.suppress(FileExistsError):
+        path.mkdir(mode=0o700, parents=True)
+    refuse_unsafe(path, path.lstat(), owners=owners)
 
 
 def refuse_unsafe(path: Path, status: os.stat_result, *, owners: set[int]) -> None:

@@ -119,7 +119,8 @@ class WorkerCoordinator:
         self._master = master
         self._pid = os.getpid()
         self._lock: RecordLock | None = None
-        self._file = run_dir.path / f"{self._pid}.ALIVE"
+        self._name = str(self._pid)
+        self._file = run_dir.path / f"{self._name}.ALIVE"
         self._record = WorkerRecord(self._pid)
         self._warned = False
 
@@ -222,7 +223,7 @@ class WorkerCoordinator:
 
     def _appear(self, kind: Literal["ALIVE", "DONE"]) -> RecordLock:
         with self._run_dir.kept():
-            unborn = self._run_dir.path / f"{self._pid}.NEW"
+            unborn = self._run_dir.path / f"{self._name}.NEW"
             lock = RecordLock(unborn)
             try:
                 lock.write(self._record.write())
@@ -238,11 +239,11 @@ class WorkerCoordinator:
     def _free_name(self, kind: str) -> Path:
         # Taken is the name by a dead worker that had this pid, and whom somebody has yet to claim,
         # or by a second server inside this process.
-        stem, number = str(self._pid), 1
+        stem, number = self._name, 1
         taken = {path.stem for path in self._run_dir.path.iterdir() if path.suffix != ".NEW"}
         while stem in taken:
             number += 1
-            stem = f"{self._pid}-{number}"
+            stem = f"{self._name}-{number}"
         return self._run_dir.path / f"{stem}.{kind}"
 
     def _reappear(self) -> None:

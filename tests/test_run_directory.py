@@ -84,10 +84,21 @@ def test_refuses_a_link_to_somewhere_else(tmp_path: Path) -> None:
         RunDirectory.open(MASTER, tmp_path)
 
 
-@pytest.mark.parametrize("base", ["a-file", "a-file/below", "x" * 300])
-def test_a_base_that_cannot_be_a_directory_is_one_sentence(tmp_path: Path, base: str) -> None:
+@pytest.mark.parametrize(
+    ("base", "problem"),
+    [
+        ("a-file", "is not a directory: name a"),
+        ("a-file/below", r"cannot be used \(Not a directory\): name a"),
+        ("x" * 300, r"cannot be used \(File name too long\): name a"),
+        ("dangling/below", r"cannot be used \(.*\): name a"),
+    ],
+)
+def test_a_base_that_cannot_be_a_directory_is_one_sentence(
+    tmp_path: Path, base: str, problem: str
+) -> None:
     (tmp_path / "a-file").touch()
-    with pytest.raises(SettingsError, match=r"^LASTCALL_RUN_DIR: .* cannot be used \(.*\): name a"):
+    (tmp_path / "dangling").symlink_to("nowhere")
+    with pytest.raises(SettingsError, match=rf"^LASTCALL_RUN_DIR: \S+ {problem}"):
         RunDirectory.open(MASTER, tmp_path / base)
 
 
