@@ -59,7 +59,7 @@ def find_neighbourhood(settings: Settings, host: Host) -> Iterator[Neighbourhood
 
 
 def _shared(settings: Settings, run_dir: RunDirectory, limits: HistoryLimits) -> Broker:
-    from lastcall.broker.unix_socket import UnixSocketBroker  # type: ignore[import-not-found]  # noqa: PLC0415
+    from lastcall.broker.unix_socket import UnixSocketBroker  # noqa: PLC0415  (Unix only)
 
     broker: Broker = UnixSocketBroker(run_dir.path, _state_dir(settings), limits)
     return broker

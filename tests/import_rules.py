@@ -65,6 +65,7 @@ LAYERS = (
         # Below those that wait, because it only reads and writes what the system has.
         "this machine: processes, files, logs",
         (
+            "forked_child",
             "host",
             "log_file",
             "logs",
@@ -175,7 +176,9 @@ BARE_ASYNCIO = (
 """Everything else uses anyio."""
 
 POSIX_ONLY = (
-    "broker.unix_socket*",
+    "broker.bus_server",
+    "broker.election_lock",
+    "broker.unix_socket",
     "log_file",
     "neighbourhood",
     "record_lock",

@@ -4,6 +4,8 @@ import contextlib
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import anyio
 import anyio.lowlevel
@@ -11,6 +13,7 @@ import pytest
 
 from lastcall.broker.base import Broker, HistoryLimits, Publication, StreamPosition
 from lastcall.broker.memory import MemoryBroker
+from lastcall.broker.unix_socket import UnixSocketBroker
 from lastcall.errors import BrokerUnavailable, UnrecoverablePosition
 
 pytestmark = pytest.mark.anyio
@@ -103,8 +106,30 @@ class MemoryHarness(Harness):
         return running(MemoryBroker(limits, clock=self.clock))
 
 
+class UnixSocketHarness(Harness):
+    """Workers that share a run directory; here all in this process."""
+
+    @asynccontextmanager
+    async def start(
+        self, workers: int, limits: HistoryLimits = LIMITS
+    ) -> AsyncIterator[list[Worker]]:
+        # Not pytest's directory: its path may be too long for a socket.
+        with TemporaryDirectory(prefix="lc") as directory:
+            run_dir, state_dir = anyio.Path(directory, "run"), Path(directory, "state")
+            await run_dir.mkdir()
+            brokers = [
+                UnixSocketBroker(Path(run_dir), state_dir, limits, clock=self.clock)
+                for _ in range(workers)
+            ]
+            async with running(*brokers) as started:
+                yield started
+            assert [path async for path in run_dir.iterdir()] == []
+
+
 HARNESSES: dict[str, tuple[type[Harness], int]] = {
     "memory": (MemoryHarness, 1),
+    "unix_socket, one worker": (UnixSocketHarness, 1),
+    "unix_socket, three workers": (UnixSocketHarness, 3),
 }
 
 

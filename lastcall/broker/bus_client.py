@@ -1,0 +1,348 @@
+"""A worker's side of the host bus: what it published, subscribed and asked, through every loss.
+
+It holds no socket: whoever connects it to a sequencer gives it a function that sends. So the
+sequencer's own worker and all others run the same code.
+"""
+
+import asyncio
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from lastcall.broker.base import BrokerEvents, History, Publication, StreamPosition
+from lastcall.broker.bus_messages import (
+    Delivery,
+    FromSequencer,
+    FromWorker,
+    Outcome,
+    Outcomes,
+    Page,
+    Pong,
+    Publish,
+    Read,
+    Subscribe,
+    Unsubscribe,
+)
+from lastcall.errors import BrokerUnavailable, UnrecoverablePosition
+from lastcall.stream_log import Append
+
+ANSWER_SECONDS = 10.0
+"""How long a publisher or reader waits for its answer, through the loss of any sequencer."""
+MAX_PENDING_BYTES = 16 * 2**20
+"""What may wait to be acknowledged; more is refused at once."""
+MAX_DATA = 16 * 2**20
+"""Bytes of one publication."""
+_OVERHEAD = 256
+"""About what a pending publication takes beside its data."""
+
+NOT_RUNNING = "the broker is not running"
+
+
+@dataclass(eq=False, slots=True)
+class _Pending:
+    """A publication that is not acknowledged."""
+
+    append: Append
+    result: "asyncio.Future[StreamPosition]"
+    until: float
+
+
+@dataclass(eq=False, slots=True)
+class _Subscription:
+    """A channel of this worker; without a position until the sequencer has named one."""
+
+    channel: str
+    position: StreamPosition | None = None
+    waiting: "set[asyncio.Future[StreamPosition]]" = field(default_factory=set)
+    asking: bool = False
+
+
+@dataclass(eq=False, slots=True)
+class _Reading:
+    """A read of history, page by page."""
+
+    channel: str
+    since: StreamPosition | None
+    limit: int | None
+    result: "asyncio.Future[History]"
+    found: list[Publication] = field(default_factory=list)
+
+    def question(self, request: int) -> Read:
+        """What to ask for next."""
+        if not self.found:
+            return Read(request, self.channel, self.since, self.limit)
+        last = self.found[-1]
+        left = None if self.limit is None else self.limit - len(self.found)
+        return Read(request, self.channel, StreamPosition(last.offset, last.epoch), left)
+
+    def take(self, page: Page) -> bool:
+        """Add *page*; whether that was the last."""
+        if page.unrecoverable and self.since is None:
+            # Trimmed behind our back: from the beginning means from where it begins now.
+            self.found.clear()
+        self.found += page.publications
+        return page.end == page.top or (self.limit is not None and len(self.found) >= self.limit)
+
+
+class BusClient:
+    """Publishes, subscribes and reads through whatever sequencer there is."""
+
+    def __init__(self) -> None:
+        """Begin closed; see `open`."""
+        self._events: BrokerEvents | None = None
+        self._send: Callable[[FromWorker], None] | None = None
+        self._available = False
+        self._publisher = secrets.randbits(62) | 1
+        self._sequence = 0
+        self._pending: dict[int, _Pending] = {}
+        self._pending_bytes = 0
+        self._subscriptions: dict[str, _Subscription] = {}
+        self._request = 0
+        self._asked: dict[int, _Subscription | _Reading] = {}
+        self._readings: set[_Reading] = set()
+        self._failed: set[_Subscription] = set()
+
+    def open(self, events: BrokerEvents) -> None:
+        """Take publications from now on; they wait until there is a sequencer."""
+        self._events = events
+
+    def close(self) -> None:
+        """Fail all that waits."""
+        self.disconnected()
+        self._events = None
+        for pending in list(self._pending.values()):
+            self._settle(pending, NOT_RUNNING)
+        for subscription in self._subscriptions.values():
+            for waiting in subscription.waiting:
+                _fail(waiting, NOT_RUNNING)
+        for reading in self._readings:
+            _fail(reading.result, NOT_RUNNING)
+        self._subscriptions.clear()
+
+    def connected(self, send: Callable[[FromWorker], None]) -> None:
+        """Go on by *send*: subscribe from where we are, send again what is not acknowledged."""
+        self._send = send
+        for subscription in list(self._subscriptions.values()):
+            self._ask_for(subscription)
+        for pending in list(self._pending.values()):
+            send(Publish(pending.append))
+        for reading in list(self._readings):
+            self._ask(reading)
+
+    def disconnected(self) -> None:
+        """Wait for another sequencer."""
+        self._send = None
+        self._asked.clear()
+        self._tell_available(yes=False)
+
+    def publish(
+        self, channel: str, data: bytes, *, binary: bool, idempotency_key: str
+    ) -> "asyncio.Future[StreamPosition]":
+        """See `Broker.publish`."""
+        loop = asyncio.get_running_loop()
+        result: asyncio.Future[StreamPosition] = loop.create_future()
+        if refusal := self._refusal(data):
+            _fail(result, refusal)
+            return result
+        self._sequence += 1
+        settled = next(iter(self._pending), self._sequence) - 1
+        append = Append(
+            channel, data, binary, idempotency_key, self._publisher, self._sequence, settled
+        )
+        self._pending[self._sequence] = _Pending(append, result, loop.time() + ANSWER_SECONDS)
+        self._pending_bytes += len(data) + _OVERHEAD
+        if self._send is not None:
+            self._send(Publish(append))
+        return result
+
+    async def subscribe(self, channel: str) -> StreamPosition:
+        """See `Broker.subscribe`."""
+        self._require_open()
+        subscription = self._subscriptions.get(channel)
+        if subscription is None:
+            subscription = self._subscriptions[channel] = _Subscription(channel)
+            self._ask_for(subscription)
+        if subscription.position is not None:
+            return subscription.position
+        result: asyncio.Future[StreamPosition] = asyncio.get_running_loop().create_future()
+        subscription.waiting.add(result)
+        try:
+            return await self._answer(result)
+        finally:
+            subscription.waiting.discard(result)
+            if subscription.position is None and not subscription.waiting:
+                self._drop(subscription)
+
+    def unsubscribe(self, channel: str) -> None:
+        """See `Broker.unsubscribe`."""
+        if (subscription := self._subscriptions.get(channel)) is not None:
+            for waiting in subscription.waiting:
+                _fail(waiting, f"{channel!r} was unsubscribed meanwhile")
+            self._drop(subscription)
+
+    async def history(
+        self, channel: str, since: StreamPosition | None, limit: int | None
+    ) -> History:
+        """See `Broker.history`."""
+        self._require_open()
+        result: asyncio.Future[History] = asyncio.get_running_loop().create_future()
+        reading = _Reading(channel, since, None if limit is None else max(limit, 0), result)
+        self._readings.add(reading)
+        self._ask(reading)
+        try:
+            return await self._answer(result)
+        finally:
+            self._readings.discard(reading)
+
+    def expire(self, now: float) -> None:
+        """Fail what was not acknowledged in time; call it about every second."""
+        while self._pending and (oldest := next(iter(self._pending.values()))).until <= now:
+            self._settle(oldest, "it was not acknowledged in time")
+        again, self._failed = self._failed, set()
+        for subscription in again:
+            if self._subscriptions.get(subscription.channel) is subscription:
+                self._ask_for(subscription)
+
+    def receive(self, message: FromSequencer) -> None:
+        """Take what the sequencer says."""
+        match message:
+            case Delivery(publication):
+                self._deliver(publication)
+            case Outcomes(outcomes):
+                for outcome in outcomes:
+                    self._take_outcome(outcome)
+            case Page():
+                self._take_page(message)
+            case Pong(writable):
+                self._tell_available(yes=writable)
+
+    def _deliver(self, publication: Publication) -> None:
+        subscription = self._subscriptions.get(publication.channel)
+        # Without a position these are the last ones of a subscription that was given up.
+        if subscription is None or subscription.position is None or self._events is None:
+            return
+        position = subscription.position
+        if publication.epoch == position.epoch and publication.offset <= position.offset:
+            return
+        if publication.epoch != position.epoch or publication.offset != position.offset + 1:
+            # The channel was forgotten and begun again: let the sequencer say where it stands.
+            if not subscription.asking:
+                self._ask_for(subscription)
+            return
+        subscription.position = StreamPosition(publication.offset, publication.epoch)
+        self._events.deliver(publication)
+
+    def _take_outcome(self, outcome: Outcome) -> None:
+        pending = self._pending.get(outcome.sequence)
+        if pending is None:
+            return
+        if outcome.position is None:
+            self._settle(pending, outcome.reason)
+            return
+        self._forget(pending)
+        if not pending.result.done():
+            pending.result.set_result(outcome.position)
+
+    def _take_page(self, page: Page) -> None:
+        asker = self._asked.pop(page.request, None)
+        if isinstance(asker, _Reading):
+            self._take_read(asker, page)
+        elif asker is not None and self._subscriptions.get(asker.channel) is asker:
+            self._take_subscribed(asker, page)
+
+    def _take_subscribed(self, subscription: _Subscription, page: Page) -> None:
+        subscription.asking = False
+        if page.failure:
+            # Asked again soon; until then this channel is silent, not wrong.
+            self._failed.add(subscription)
+            for waiting in subscription.waiting:
+                _fail(waiting, page.failure)
+            return
+        before, subscription.position = subscription.position, page.since
+        if before not in (None, page.since) and self._events is not None:
+            self._events.reset(subscription.channel, page.since)
+        for publication in page.publications:
+            self._deliver(publication)
+        for waiting in subscription.waiting:
+            if not waiting.done():
+                waiting.set_result(page.since)
+        if page.end != page.top and self._subscriptions.get(subscription.channel) is subscription:
+            self._ask_for(subscription)
+
+    def _take_read(self, reading: _Reading, page: Page) -> None:
+        if reading.result.done():
+            return
+        if page.failure:
+            _fail(reading.result, page.failure)
+        elif page.unrecoverable and reading.since is not None:
+            since = reading.since
+            reading.result.set_exception(
+                UnrecoverablePosition(
+                    f"{reading.channel!r} does not reach back to {since.offset}"
+                    f" of epoch {since.epoch!r}"
+                )
+            )
+        elif reading.take(page):
+            reading.result.set_result(History(reading.found, page.top))
+        else:
+            self._ask(reading)
+
+    def _ask_for(self, subscription: _Subscription) -> None:
+        if self._send is not None:
+            subscription.asking = True
+            request = self._next_request(subscription)
+            self._send(Subscribe(request, subscription.channel, subscription.position))
+
+    def _ask(self, reading: _Reading) -> None:
+        if self._send is not None:
+            self._send(reading.question(self._next_request(reading)))
+
+    def _next_request(self, asker: _Subscription | _Reading) -> int:
+        self._request += 1
+        self._asked[self._request] = asker
+        return self._request
+
+    async def _answer[Answer](self, result: "asyncio.Future[Answer]") -> Answer:
+        try:
+            async with asyncio.timeout(ANSWER_SECONDS):
+                return await result
+        except TimeoutError:
+            raise BrokerUnavailable("the workers of this host did not answer in time") from None
+
+    def _drop(self, subscription: _Subscription) -> None:
+        if self._subscriptions.get(subscription.channel) is subscription:
+            del self._subscriptions[subscription.channel]
+            if self._send is not None:
+                self._send(Unsubscribe(subscription.channel))
+
+    def _refusal(self, data: bytes) -> str:
+        if self._events is None:
+            return NOT_RUNNING
+        if len(data) > MAX_DATA:
+            return f"{len(data)} bytes are more than the {MAX_DATA} that one publication may have"
+        if self._pending_bytes > MAX_PENDING_BYTES:
+            return "too many publications wait to be acknowledged"
+        return ""
+
+    def _require_open(self) -> None:
+        if self._events is None:
+            raise BrokerUnavailable(NOT_RUNNING)
+
+    def _settle(self, pending: _Pending, reason: str) -> None:
+        self._forget(pending)
+        _fail(pending.result, reason)
+
+    def _forget(self, pending: _Pending) -> None:
+        del self._pending[pending.append.sequence]
+        self._pending_bytes -= len(pending.append.data) + _OVERHEAD
+
+    def _tell_available(self, *, yes: bool) -> None:
+        if yes != self._available and self._events is not None:
+            self._available = yes
+            self._events.available(yes)
+
+
+def _fail(result: "asyncio.Future[Any]", reason: str) -> None:
+    if not result.done():
+        result.set_exception(BrokerUnavailable(reason))

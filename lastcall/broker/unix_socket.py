@@ -1,0 +1,248 @@
+"""The broker of all workers of one host: one of them is the sequencer, elected by a lock.
+
+See docs/decisions/host-bus.md for the whole picture. This module only decides who leads and whom
+to follow; `bus_client` is what a worker says, `sequencer` what the elected one does.
+"""
+
+import asyncio
+import logging
+import os
+import sqlite3
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import anyio
+import anyio.to_thread
+
+from lastcall.broker.base import Broker, BrokerEvents, History, HistoryLimits, StreamPosition
+from lastcall.broker.bus_client import BusClient
+from lastcall.broker.bus_connection import BusConnection
+from lastcall.broker.bus_messages import (
+    DECODE_FROM_SEQUENCER,
+    FromSequencer,
+    Hello,
+    Outgoing,
+    Ping,
+    Refusal,
+    Welcome,
+)
+from lastcall.broker.bus_server import BusServer
+from lastcall.broker.bus_watchdog import Watchdog
+from lastcall.broker.election_lock import ElectionLock
+from lastcall.broker.log_place import LogPlace
+from lastcall.broker.sequencer import Peer, Sequencer
+from lastcall.errors import SettingsError
+from lastcall.log_file import LogFile, UnusableLogError
+from lastcall.stream_log import LogState, StreamLog
+
+if TYPE_CHECKING:
+    from anyio.abc import TaskStatus
+
+logger = logging.getLogger(__name__)
+
+SOCKET_NAME = "bus.sock"
+LOCK_NAME = "bus.lock"
+MAX_SOCKET_PATH = 107
+"""Bytes in the path of a unix socket, without the zero that ends it (unix(7))."""
+TICK_SECONDS = 0.5
+FIRST_RETRY, LAST_RETRY = 0.002, 0.05
+"""Seconds between two looks for a sequencer, growing: a take-over takes milliseconds."""
+LOG_RETRY = 1.0
+END_SECONDS = 5.0
+
+
+class UnixSocketBroker:
+    """Carries publications between the workers that share *run_dir*; history is in *state_dir*.
+
+    Linux only. What was acknowledged survives the death of any worker, and of all of them.
+    """
+
+    def __init__(
+        self,
+        run_dir: Path,
+        state_dir: Path,
+        limits: HistoryLimits,
+        *,
+        clock: Callable[[], float] = time.time,
+        boot: str | None = None,
+    ) -> None:
+        """Take part in the bus of *run_dir*, which must exist and be this user's alone.
+
+        Raises:
+            SettingsError: the path of *run_dir* is too long for a unix socket.
+        """
+        self._socket_path = run_dir.absolute() / SOCKET_NAME
+        if (length := len(os.fsencode(self._socket_path))) > MAX_SOCKET_PATH:
+            raise SettingsError(
+                f"LASTCALL_RUN_DIR is {str(run_dir)!r}, which makes a socket path of {length}"
+                f" bytes; at most {MAX_SOCKET_PATH} are allowed"
+            )
+        self._place = LogPlace(run_dir.absolute(), state_dir.absolute(), boot)
+        self._limits = limits
+        self._clock = clock
+        self._lock = ElectionLock(run_dir / LOCK_NAME)
+        self._watchdog = Watchdog(self._lock, TICK_SECONDS)
+        self._client = BusClient()
+        self._leading = False
+        self._followed: BusConnection[FromSequencer] | None = None
+        self._carried = anyio.Event()
+
+    async def run(self, events: BrokerEvents, *, task_status: "TaskStatus[None]") -> None:
+        """Carry publications until cancelled; see `Broker.run`."""
+        self._client.open(events)
+        try:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(self._tick)
+                tasks.start_soon(self._take_part)
+                await self._carried.wait()
+                task_status.started()
+        finally:
+            self._client.close()
+            with anyio.move_on_after(END_SECONDS, shield=True):
+                await anyio.to_thread.run_sync(self._tidy_up)
+
+    def publish(
+        self, channel: str, data: bytes, *, binary: bool = False, idempotency_key: str = ""
+    ) -> "asyncio.Future[StreamPosition]":
+        """Append to the channel's stream and deliver; see `Broker.publish`."""
+        return self._client.publish(channel, data, binary=binary, idempotency_key=idempotency_key)
+
+    async def subscribe(self, channel: str) -> StreamPosition:
+        """Start delivering *channel*; see `Broker.subscribe`."""
+        return await self._client.subscribe(channel)
+
+    def unsubscribe(self, channel: str) -> None:
+        """Stop delivering *channel*; unknown channels are ignored."""
+        self._client.unsubscribe(channel)
+
+    async def history(
+        self, channel: str, since: StreamPosition | None = None, limit: int | None = None
+    ) -> History:
+        """Read what the channel remembers; see `Broker.history`."""
+        return await self._client.history(channel, since, limit)
+
+    async def _take_part(self) -> None:
+        pause = FIRST_RETRY
+        while True:
+            if await anyio.to_thread.run_sync(self._lock.acquire):
+                await self._lead()
+            elif not await self._follow():
+                await anyio.sleep(pause)
+                pause = min(2 * pause, LAST_RETRY)
+                continue
+            pause = FIRST_RETRY
+
+    async def _tick(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            await anyio.sleep(TICK_SECONDS)
+            self._client.expire(loop.time())
+            if self._leading:
+                continue
+            if await self._watchdog.tick(loop.time()) and self._followed is not None:
+                self._followed.cut()
+            elif self._followed is not None:
+                self._followed.send(Ping())
+
+    async def _follow(self) -> bool:
+        """Follow the sequencer until it is lost; False if there is none to be found."""
+        lost = anyio.Event()
+
+        def make() -> BusConnection[FromSequencer]:
+            return BusConnection(DECODE_FROM_SEQUENCER, self._received, lambda _: lost.set())
+
+        loop = asyncio.get_running_loop()
+        try:
+            _, connection = await loop.create_unix_connection(make, str(self._socket_path))
+        except OSError:
+            return False
+        self._followed = connection
+        try:
+            connection.send(Hello())
+            await lost.wait()
+        finally:
+            self._followed = None
+            self._client.disconnected()
+            connection.cut()
+        return True
+
+    def _received(self, connection: BusConnection[FromSequencer], message: FromSequencer) -> None:
+        if connection is not self._followed:
+            return
+        self._watchdog.heard()
+        match message:
+            case Welcome():
+                self._client.connected(connection.send)
+                self._carried.set()
+            case Refusal(reason):
+                logger.error("this worker cannot take part in the host bus: %s", reason)
+            case _:
+                self._client.receive(message)
+
+    async def _lead(self) -> None:
+        """Be the sequencer until cancelled or until the log fails."""
+        server = BusServer(self._socket_path)
+        sequencer: Sequencer | None = None
+        self._leading = True
+        try:
+            await server.open()
+            file, state = await self._open_log()
+            sequencer = Sequencer(file, StreamLog(self._limits, state), self._limits, self._clock)
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(sequencer.run)
+                server.serve(sequencer)
+                self._serve_ourselves(sequencer)
+        except* UnusableLogError:
+            await anyio.to_thread.run_sync(self._place.set_aside)
+        except* (OSError, sqlite3.Error) as errors:
+            logger.error("the sequencer of this host begins again: %s", errors.exceptions[0])  # noqa: TRY400  (expected of a disk)
+            await anyio.sleep(LOG_RETRY)
+        finally:
+            self._leading = False
+            self._watchdog.heard()
+            self._client.disconnected()
+            last = sequencer is not None and sequencer.alone
+            with anyio.move_on_after(END_SECONDS, shield=True):
+                await self._hand_over(server, last=last)
+
+    def _serve_ourselves(self, sequencer: Sequencer) -> None:
+        def send(outgoing: Outgoing) -> None:
+            self._client.receive(outgoing.message)
+
+        peer = Peer(send)
+        self._client.connected(partial(sequencer.receive, peer))
+        sequencer.attach(peer)
+        self._carried.set()
+
+    async def _open_log(self) -> tuple[LogFile, LogState]:
+        while True:
+            try:
+                file = await anyio.to_thread.run_sync(self._place.open)
+                return file, await anyio.to_thread.run_sync(file.load, self._clock())
+            except UnusableLogError:
+                await anyio.to_thread.run_sync(self._place.set_aside)
+            except (OSError, sqlite3.Error) as error:
+                logger.error("the log cannot be opened: %s", error)  # noqa: TRY400  (expected of a disk)
+                await anyio.sleep(LOG_RETRY)
+
+    async def _hand_over(self, server: BusServer, *, last: bool) -> None:
+        await server.close()
+        try:
+            await anyio.to_thread.run_sync(partial(self._place.close, last=last))
+        except (OSError, sqlite3.Error) as error:
+            logger.warning("the log was not closed cleanly: %s", error)
+        # From here another worker leads.
+        await anyio.to_thread.run_sync(self._lock.release)
+
+    def _tidy_up(self) -> None:
+        # Whoever gets the lock at its end is followed by nobody; else others need these files.
+        if self._lock.acquire():
+            self._socket_path.unlink(missing_ok=True)
+        self._lock.release()
+
+
+if TYPE_CHECKING:
+    _: type[Broker] = UnixSocketBroker

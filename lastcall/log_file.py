@@ -1,0 +1,350 @@
+"""The SQLite side of the stream log: what was acknowledged outlives every process.
+
+Plain blocking calls for one thread that does nothing else; only `checkpoint` may run beside them.
+"""
+
+import contextlib
+import logging
+import sqlite3
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from lastcall.broker.base import HistoryLimits, Publication, StreamPosition
+from lastcall.doubles import KEY_SECONDS
+from lastcall.errors import LastcallError
+from lastcall.stream_log import Batch, LogState, StreamState, new_epoch
+
+logger = logging.getLogger(__name__)
+
+APPLICATION_ID = 0x4C415354
+"""In the file's header, so that a file of somebody else's is never written to ("LAST")."""
+SCHEMA_VERSION = 1
+RESEND_SECONDS = 30
+"""A publication stays in the file that long, whatever the limits: its publisher may not know yet
+that it was stored. Longer than any publisher waits for that."""
+CHUNK = 500
+"""Rows that one call of `trim` deletes, at most, so that no batch waits long behind it."""
+CHECKPOINT_BYTES = 4 * 2**20
+RESTART_BYTES = 32 * 2**20
+"""The write-ahead log is carried over from the first size on, and begun again from the second."""
+
+SCHEMA = """
+CREATE TABLE log (epoch TEXT, generation INTEGER, boot TEXT, clean INTEGER);
+CREATE TABLE channels (
+    id INTEGER PRIMARY KEY, name TEXT UNIQUE, epoch TEXT, head INTEGER, used REAL
+);
+CREATE TABLE publications (
+    id INTEGER PRIMARY KEY, channel INTEGER, offset INTEGER, at REAL,
+    publisher INTEGER, sequence INTEGER, binary INTEGER, data BLOB
+);
+CREATE UNIQUE INDEX publications_by_offset ON publications (channel, offset);
+CREATE TABLE keys (
+    id INTEGER PRIMARY KEY, channel TEXT, key TEXT, offset INTEGER, epoch TEXT, at REAL
+);
+"""
+
+
+class UnusableLogError(LastcallError):
+    """The file is damaged, somebody else's, or of a newer release."""
+
+
+def boot_id() -> str:
+    """What changes with each start of this machine; empty where nothing tells."""
+    with contextlib.suppress(OSError):
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    return ""
+
+
+def open_log_file(path: Path, boot: str) -> "LogFile":
+    """Open the log at *path*, or begin one; a file that cannot be used is set aside.
+
+    Raises:
+        OSError, sqlite3.Error: the disk is full, the directory not ours, …
+    """
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    try:
+        return LogFile(path, boot)
+    except UnusableLogError as why:
+        aside = set_aside(path)
+        logger.warning("%s; history begins anew, the file was kept as %s", why, aside)
+        return LogFile(path, boot)
+
+
+def set_aside(path: Path) -> Path:
+    """Rename the log and what belongs to it; one such copy is kept."""
+    aside = path.with_name(path.name + ".set-aside")
+    for suffix in ("-shm", "-wal", ""):
+        with contextlib.suppress(FileNotFoundError):
+            Path(f"{path}{suffix}").replace(f"{aside}{suffix}")
+    return aside
+
+
+class LogFile:
+    """An open log. It belongs to whoever holds the lock beside it, and to nobody else."""
+
+    def __init__(self, path: Path, boot: str) -> None:
+        """Open *path* on the machine's start *boot*, or begin it."""
+        self.path = path
+        self._channels: dict[str, int] = {}
+        self._touched: dict[str, int] = {}
+        self._connection = _connect(path)
+        self._beside: sqlite3.Connection | None = None
+        try:
+            with _damage_named(path):
+                self._prepare(boot)
+                # By its own connection: a checkpoint writes and waits for the disk meanwhile.
+                self._beside = _connect(path)
+        except BaseException:
+            self._close_connections()
+            raise
+
+    def load(self, now: float) -> LogState:
+        """Read where the log stands; publications are read when somebody asks for them."""
+        with _damage_named(self.path):
+            epoch, generation = self._one("SELECT epoch, generation FROM log")
+            streams = []
+            for number, name, *rest in self._all(
+                "SELECT id, name, epoch, head, used FROM channels"
+            ):
+                self._channels[name] = number
+                streams.append(StreamState(name, *rest))
+            keys = self._all(
+                "SELECT channel, key, offset, epoch, at FROM keys WHERE at > ? ORDER BY id",
+                now - KEY_SECONDS,
+            )
+            return LogState(
+                epoch,
+                generation,
+                streams,
+                [(channel, key, StreamPosition(n, e), at) for channel, key, n, e, at in keys],
+                self._sequences(now),
+            )
+
+    def append(self, batch: Batch) -> None:
+        """Write *batch* as a whole or not at all.
+
+        Raises:
+            UnusableLogError: the file is damaged.
+            sqlite3.Error: it could not be written, for now.
+        """
+        begun = [name for name in batch.heads if name not in self._channels]
+        epochs = {p.channel: p.epoch for p in batch.publications}
+        try:
+            with self._transaction():
+                for name in begun:
+                    row = (name, epochs[name])
+                    cursor = self._connection.execute(
+                        "INSERT INTO channels (name, epoch) VALUES (?, ?)", row
+                    )
+                    self._channels[name] = cursor.lastrowid or 0
+                self._insert(batch)
+        except BaseException:
+            for name in begun:
+                self._channels.pop(name, None)
+            raise
+        self._touched.update(batch.heads)
+
+    def read(
+        self, channel: str, end: StreamPosition, limits: HistoryLimits, now: float
+    ) -> list[tuple[float, Publication]]:
+        """Read what the limits allow up to *end*, in ascending order."""
+        with _damage_named(self.path):
+            rows = self._all(
+                "SELECT at, data, offset, binary FROM publications"
+                " WHERE channel = ? AND offset > ? AND offset <= ? AND at > ? ORDER BY offset",
+                self._channels.get(channel),
+                end.offset - limits.size,
+                end.offset,
+                now - limits.ttl,
+            )
+        return [
+            (at, Publication(channel, data, offset, end.epoch, bool(binary)))
+            for at, data, offset, binary in rows
+        ]
+
+    def trim(self, limits: HistoryLimits, now: float) -> bool:
+        """Delete a chunk of what is beyond the limits; whether there may be more."""
+        with self._transaction():
+            old = self._delete_until("publications", now - max(limits.ttl, RESEND_SECONDS))
+            keys = self._delete_until("keys", now - KEY_SECONDS)
+            beyond = 0
+            while self._touched and beyond < CHUNK:
+                channel, head = self._touched.popitem()
+                beyond += self._delete_beyond(channel, head, limits.size, now)
+        return CHUNK in (old, keys) or beyond >= CHUNK
+
+    def probe(self) -> None:
+        """Write something of no consequence, to see whether writing works."""
+        with self._transaction() as connection:
+            connection.execute("UPDATE log SET clean = 0")
+
+    def forget(self, channels: Sequence[str], generation: int) -> None:
+        """Delete whole channels; those that begin again do so in another *generation*."""
+        with self._transaction() as connection:
+            connection.execute("UPDATE log SET generation = ?", (generation,))
+            for name in channels:
+                self._touched.pop(name, None)
+                number = (self._channels.pop(name, None),)
+                connection.execute("DELETE FROM publications WHERE channel = ?", number)
+                connection.execute("DELETE FROM channels WHERE id = ?", number)
+
+    def write_ahead_bytes(self) -> int:
+        """How much waits to be carried over into the file itself."""
+        try:
+            return Path(f"{self.path}-wal").stat().st_size
+        except FileNotFoundError:
+            return 0
+
+    def checkpoint(self) -> None:
+        """Carry the write-ahead log over; for another thread, the writer does not wait for it."""
+        if self._beside is not None:
+            self._beside.execute("PRAGMA wal_checkpoint(PASSIVE)")
+
+    def restart_write_ahead(self) -> None:
+        """Begin the write-ahead log again; short when a checkpoint has just been made."""
+        self._connection.execute("PRAGMA wal_checkpoint(RESTART)")
+
+    def close(self) -> None:
+        """Close it so that the next machine start may trust it."""
+        try:
+            self._connection.execute("PRAGMA synchronous = FULL")
+            with self._transaction():
+                self._connection.execute("UPDATE log SET clean = 1")
+        finally:
+            self._close_connections()
+
+    def _prepare(self, boot: str) -> None:
+        (ours,) = self._one("PRAGMA application_id")
+        (version,) = self._one("PRAGMA user_version")
+        (tables,) = self._one("SELECT count(*) FROM sqlite_master")
+        if tables and ours != APPLICATION_ID:
+            raise UnusableLogError(f"{self.path} is not a log of Lastcall")
+        if version > SCHEMA_VERSION:
+            raise UnusableLogError(f"{self.path} was written by a newer release of Lastcall")
+        for pragma in ("journal_mode = WAL", "wal_autocheckpoint = 0", "synchronous = FULL"):
+            self._connection.execute(f"PRAGMA {pragma}")
+        with self._transaction() as connection:
+            if not tables:
+                for statement in SCHEMA.split(";")[:-1]:
+                    connection.execute(statement)
+                connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+                connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+                connection.execute("INSERT INTO log VALUES (?, 0, ?, 0)", (new_epoch(), boot))
+            self._mark_open(boot)
+        # Survives the death of the process, which is the promise; the disk is not waited for.
+        self._connection.execute("PRAGMA synchronous = NORMAL")
+
+    def _mark_open(self, boot: str) -> None:
+        last_boot, clean = self._one("SELECT boot, clean FROM log")
+        if clean or last_boot != boot:
+            # On the disk before the first append: this mark must never be rolled back alone.
+            self._connection.execute("UPDATE log SET boot = ?, clean = 0", (boot,))
+        if clean or (last_boot == boot and boot):
+            return
+        # What was acknowledged last may not have reached the disk when the machine went down;
+        # offsets given twice would make clients believe that they have seen what they have not.
+        for table in ("channels", "publications", "keys"):
+            self._connection.execute(f"DELETE FROM {table}")  # noqa: S608  (our own names)
+        self._connection.execute("UPDATE log SET epoch = ?, generation = 0", (new_epoch(),))
+
+    def _insert(self, batch: Batch) -> None:
+        channels = self._channels
+        self._connection.executemany(
+            "INSERT INTO publications (channel, offset, at, publisher, sequence, binary, data)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?)",
+            [
+                (channels[p.channel], p.offset, batch.at, a.publisher, a.sequence, p.binary, p.data)
+                for p, a in zip(batch.publications, batch.appends, strict=True)
+            ],
+        )
+        self._connection.executemany(
+            "UPDATE channels SET head = ?, used = ? WHERE id = ?",
+            [(head, batch.at, channels[name]) for name, head in batch.heads.items()],
+        )
+        self._connection.executemany(
+            "INSERT INTO keys (channel, key, offset, epoch, at) VALUES (?, ?, ?, ?, ?)",
+            [(*key, p.offset, p.epoch, batch.at) for key, p in batch.keys.items()],
+        )
+
+    def _sequences(self, now: float) -> list[tuple[int, int, StreamPosition, float]]:
+        names = {number: name for name, number in self._channels.items()}
+        epochs = dict(self._all("SELECT id, epoch FROM channels")) if names else {}
+        found = []
+        # Backwards from the newest, because times are not indexed; all of it has to be young.
+        for row in self._connection.execute(
+            "SELECT publisher, sequence, offset, channel, at FROM publications ORDER BY id DESC"
+        ):
+            publisher, sequence, offset, channel, at = row
+            if at <= now - RESEND_SECONDS:
+                break
+            if publisher:
+                found.append((publisher, sequence, StreamPosition(offset, epochs[channel]), at))
+        return found[::-1]
+
+    def _delete_until(self, table: str, oldest: float) -> int:
+        # Rows stand in the order of time, so those to delete are the first.
+        rows = self._all(f"SELECT id, at FROM {table} ORDER BY id LIMIT {CHUNK}")  # noqa: S608  (our own names)
+        old = [number for number, at in rows if at <= oldest]
+        if old:
+            self._connection.execute(f"DELETE FROM {table} WHERE id <= ?", (old[-1],))  # noqa: S608  (our own names)
+        return len(old)
+
+    def _delete_beyond(self, channel: str, head: int, size: int, now: float) -> int:
+        rows = self._all(
+            "SELECT id FROM publications WHERE channel = ? AND offset <= ? AND at <= ?"
+            " ORDER BY offset LIMIT ?",
+            self._channels.get(channel),
+            head - size,
+            now - RESEND_SECONDS,
+            CHUNK,
+        )
+        self._connection.executemany("DELETE FROM publications WHERE id = ?", rows)
+        if len(rows) == CHUNK:
+            self._touched[channel] = head
+        return len(rows)
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        with _damage_named(self.path):
+            self._connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield self._connection
+                self._connection.execute("COMMIT")
+            except BaseException:
+                # After some errors SQLite has rolled back already.
+                if self._connection.in_transaction:
+                    self._connection.execute("ROLLBACK")
+                raise
+
+    def _one(self, query: str) -> tuple[Any, ...]:
+        row: tuple[Any, ...] = self._connection.execute(query).fetchone()
+        return row
+
+    def _all(self, query: str, *values: object) -> list[tuple[Any, ...]]:
+        return self._connection.execute(query, values).fetchall()
+
+    def _close_connections(self) -> None:
+        if self._beside is not None:
+            self._beside.close()
+        self._connection.close()
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    return sqlite3.connect(path, timeout=5, isolation_level=None, check_same_thread=False)
+
+
+@contextlib.contextmanager
+def _damage_named(path: Path) -> Iterator[None]:
+    """Tell a file that will never work again from a disk that is full for now."""
+    try:
+        yield
+    except sqlite3.DatabaseError as error:
+        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+        if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB) or _is_other_schema(error):
+            raise UnusableLogError(f"{path} is damaged ({error})") from error
+        raise
+
+
+def _is_other_schema(error: sqlite3.DatabaseError) -> bool:
+    return str(error).startswith(("no such table", "no such column"))
