@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from subprocess import PIPE
 from tempfile import TemporaryDirectory
-from typing import Any
 
 import anyio
 import anyio.abc
@@ -110,8 +109,7 @@ class Host:
 
 
 @pytest.fixture
-async def host(anyio_backend: tuple[str, dict[str, Any]]) -> AsyncIterator[Host]:
-    loop = "uvloop" if anyio_backend[1]["use_uvloop"] else "asyncio"
+async def host(loop: str) -> AsyncIterator[Host]:
     async with running_host(loop) as host:
         yield host
 
