@@ -192,6 +192,13 @@ class Tab:
                 "Input.dispatchMouseEvent", type=kind, button="left", clickCount=1, **place
             )
 
+    def follow(self, selector: str) -> None:
+        """Click on what leads to another page, or to this one anew, and wait until it is there."""
+        before = len(self._events)
+        self.click(selector)
+        while not any(e["method"] == "Page.loadEventFired" for e in self._events[before:]):
+            self._events.append(json.loads(self._socket.recv(LIMIT)))
+
     def show(self) -> None:
         """Bring this tab in front of the others."""
         self.command("Page.bringToFront")

@@ -13,7 +13,16 @@ from lastcall.web.page import MEDIA_TYPES, page_router
 
 pytestmark = pytest.mark.anyio
 
-FILES = ["page.css", "page.js", "connection.js", "log.js", "outbox.js", "icon.svg"]
+FILES = [
+    "base.css",
+    "page.css",
+    "log.css",
+    "page.js",
+    "connection.js",
+    "log.js",
+    "outbox.js",
+    "icon.svg",
+]
 
 
 class Elements(HTMLParser):
@@ -152,3 +161,13 @@ async def test_the_page_stays_out_of_the_applications_api_description(
     client: httpx.AsyncClient,
 ) -> None:
     assert (await client.get("/openapi.json")).json()["paths"] == {}
+
+
+async def test_the_pages_tag_is_its_version_and_changes_with_the_settings() -> None:
+    versions = set()
+    for heartbeat in ("one", "two", "two"):
+        async with client_of(Settings.model_construct(heartbeat=heartbeat)) as client:
+            page = await client.get("/")
+        assert page.headers["ETag"] == f'"{data_of(page.text)["data-version"]}"'
+        versions.add(page.headers["ETag"])
+    assert len(versions) == 2

@@ -47,7 +47,7 @@ class StaticFile:
     def of(cls, name: str, body: bytes) -> "StaticFile":
         """Typed by the end of *name*, tagged by what is in *body*."""
         media_type = MEDIA_TYPES[name.rpartition(".")[2]]
-        return cls(body, media_type, f'"{hashlib.sha256(body).hexdigest()[:20]}"')
+        return cls(body, media_type, f'"{_digest(body)}"')
 
     def response(self, if_none_match: str | None) -> Response:
         """The file, or 304 where the browser has it already."""
@@ -75,7 +75,7 @@ def page_router(settings: Settings, *, websocket_path: str = "/ws") -> APIRouter
     `/chat/ws`).
     """
     router = APIRouter(include_in_schema=False)
-    page = StaticFile.of("index.html", _document(settings, websocket_path))
+    page = _page(settings, websocket_path)
     static = {
         name: StaticFile.of(name, body) for name, body in _FILES.items() if name != "index.html"
     }
@@ -96,8 +96,12 @@ def page_router(settings: Settings, *, websocket_path: str = "/ws") -> APIRouter
     return router
 
 
-def _document(settings: Settings, websocket_path: str) -> bytes:
-    """The page with what its script must know of the settings, as escaped attributes."""
+def _page(settings: Settings, websocket_path: str) -> StaticFile:
+    """The page with what its script must know of the settings, as escaped attributes.
+
+    Its tag changes with each of its files and settings. The page knows it as its version, so that
+    it can tell when the next server has another.
+    """
     values = {
         "websocket_path": websocket_path.lstrip("/"),
         "heartbeat": settings.heartbeat,
@@ -106,8 +110,14 @@ def _document(settings: Settings, websocket_path: str) -> bytes:
         "shutdown_notice_interval": f"{settings.shutdown_notice_interval:g}",
         "max_message_size": str(settings.max_message_size),
     }
+    values["version"] = _digest(repr((sorted(_FILES.items()), values)).encode())
     template = Template(_FILES["index.html"].decode())
-    return template.substitute({name: _attribute(value) for name, value in values.items()}).encode()
+    body = template.substitute({name: _attribute(value) for name, value in values.items()})
+    return StaticFile(body.encode(), MEDIA_TYPES["html"], f'"{values["version"]}"')
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()[:20]
 
 
 def _attribute(value: str) -> str:

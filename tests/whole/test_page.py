@@ -2,7 +2,7 @@
 
 import pytest
 
-from lastcall.settings import SHUTDOWN_NOTICE, Settings
+from lastcall.settings import HEARTBEAT, SHUTDOWN_NOTICE, Settings
 from tests.browser import Browser, Tab
 from tests.chat_page import say, until_count, until_phase, until_said
 from tests.relay import Relay, run_relay
@@ -189,6 +189,42 @@ def test_the_page_works_under_a_prefix(browser: Browser) -> None:
 
 
 def test_a_server_that_falls_silent_is_given_up(browser: Browser) -> None:
-    settings = Settings.model_construct(heartbeat_interval=0.2)
+    settings = Settings.model_construct(heartbeat_interval=0.01)
     with run_relay(settings) as relay, browser.tab(relay.url) as tab:
+        until_phase(tab, "open")
+        relay.tell(HEARTBEAT)
+        relay.tell(HEARTBEAT)
         until_said(tab, "Disconnected. The connection was lost.")
+
+
+def test_a_server_whose_heart_beats_slower_than_the_page_knows_is_not_given_up(
+    browser: Browser,
+) -> None:
+    settings = Settings.model_construct(heartbeat_interval=0.001)
+    with run_relay(settings) as relay, browser.tab(relay.url) as tab:
+        until_phase(tab, "open")
+        # The page was told that three milliseconds are a long silence. It sees for itself.
+        tab.evaluate("new Promise((done) => setTimeout(done, 200))")
+        relay.tell(HEARTBEAT)
+        tab.evaluate("new Promise((done) => setTimeout(done, 200))")
+        relay.tell(HEARTBEAT)
+        tab.evaluate("new Promise((done) => setTimeout(done, 200))")
+        assert tab.texts(".separator") == []
+
+
+def test_a_server_with_another_page_or_other_texts_is_noticed(browser: Browser) -> None:
+    with run_relay() as first, browser.tab(first.url) as tab:
+        until_phase(tab, "open")
+        first.close(1012)
+        until_said(tab, "Connected again.")
+        asked = "performance.getEntriesByType('resource')"
+        tab.until(f"{asked}.some((one) => one.initiatorType === 'fetch')")
+        assert tab.evaluate("document.querySelector('#updated').hidden")
+        first.stop()
+
+        with run_relay(Settings.model_construct(heartbeat="Tick"), port=first.port):
+            tab.until("!document.querySelector('#updated').hidden")
+            tab.follow("#reload")
+            assert tab.evaluate("document.documentElement.dataset.heartbeat") == "Tick"
+            until_phase(tab, "open")
+            assert tab.complaints() == []

@@ -47,22 +47,20 @@ export function comesBack(code) {
 
 /**
  * Tells *events* what happens: connecting(), opened(), received(data), closed(sentence, wasOpen),
- * waiting(until), ended(). Received data that stays away for *silence* milliseconds means the
- * other side is gone, however open the socket looks (0: never).
+ * waiting(until), ended().
  */
 export class Connection {
   #url;
-  #silence;
   #events;
   #socket = null;
   #openedAt = null;
   #failures = 0;
+  #silence = 0;
   #ended = false;
   #timer;
 
-  constructor(url, silence, events) {
+  constructor(url, events) {
     this.#url = url;
-    this.#silence = silence;
     this.#events = events;
   }
 
@@ -97,8 +95,16 @@ export class Connection {
     this.#socket.send(text);
   }
 
+  /** From now on so many milliseconds without a word mean that the other side of this connection
+   * is gone, however open the socket looks. */
+  expectWithin(milliseconds) {
+    this.#silence = milliseconds;
+    this.#watch();
+  }
+
   #opened() {
     this.#openedAt = performance.now();
+    this.#silence = 0;
     this.#watch();
     this.#events.opened();
   }

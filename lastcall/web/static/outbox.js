@@ -54,7 +54,7 @@ export class Outbox {
   #doubt(element, text) {
     if (element.classList.contains("unsure")) return;
     element.className = "message own unsure";
-    const again = make("button", "", "Send again");
+    const again = make("button", "small", "Send again");
     again.type = "button";
     again.addEventListener("click", () => this.#again(element, text));
     const doubt = make("p", "doubt", "Not confirmed: it may not have arrived.");

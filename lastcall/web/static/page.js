@@ -18,6 +18,7 @@ const stateText = byId("state-text");
 const retry = byId("retry");
 const heard = byId("heard");
 const leaving = byId("banner").firstElementChild;
+const updated = byId("updated");
 const input = byId("input");
 const sendButton = byId("send");
 const hint = byId("hint");
@@ -57,7 +58,17 @@ function showWaiting(until) {
   countdown = setTimeout(showWaiting, 250, until);
 }
 
+let lastBeat = null;
+
+/** The next heartbeat is expected after the time that this server takes between two: the settings
+ * came with the page, perhaps from a server before this one. */
 function beat() {
+  const now = performance.now();
+  if (lastBeat !== null) {
+    const interval = Math.max(now - lastBeat, milliseconds(settings.heartbeatInterval));
+    connection.expectWithin(PATIENCE * interval);
+  }
+  lastBeat = now;
   showTime(heard.querySelector("time"), { seconds: true });
   heard.hidden = false;
   const dot = byId("dot");
@@ -85,6 +96,17 @@ function serverStays() {
   showOpen();
 }
 
+/** The server that took over may have another page, and other texts to recognise. */
+async function lookForUpdate() {
+  try {
+    const answer = await fetch(location.pathname, { method: "HEAD", cache: "no-store" });
+    const tag = answer.headers.get("ETag");
+    updated.hidden = !answer.ok || !tag || tag.includes(settings.version);
+  } catch {
+    // Gone again already; the next connection asks again.
+  }
+}
+
 /* ---- unread ---- */
 
 let unread = 0;
@@ -108,24 +130,27 @@ function received(data) {
   if (document.hidden) setUnread(unread + 1);
 }
 
-let lostAt = null;
+let lost = false;
 const connection = new Connection(
   websocketUrl(settings.websocketPath, location.href),
-  PATIENCE * milliseconds(settings.heartbeatInterval),
   {
     connecting() {
       clearTimeout(countdown);
-      show("connecting", lostAt ? "Reconnecting…" : "Connecting…");
+      show("connecting", lost ? "Reconnecting…" : "Connecting…");
     },
     opened() {
-      if (lostAt) log.separator("Connected again. What was said meanwhile is not shown. ");
-      lostAt = null;
+      lastBeat = null;
+      if (lost) {
+        log.separator("Connected again. What was said meanwhile is not shown. ");
+        lookForUpdate();
+      }
+      lost = false;
       serverStays();
     },
     received,
     closed(sentence, wasOpen) {
       if (!wasOpen) return;
-      lostAt = Date.now();
+      lost = true;
       outbox.cut();
       log.separator(`Disconnected. ${sentence} `);
     },
@@ -183,6 +208,8 @@ input.addEventListener("keydown", (event) => {
 });
 
 /* ---- coming back ---- */
+
+byId("reload").addEventListener("click", () => location.reload());
 
 retry.addEventListener("click", () => connection.retry());
 window.addEventListener("online", () => connection.hurry());
