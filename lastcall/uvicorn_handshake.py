@@ -1,0 +1,171 @@
+"""The opening handshake (RFC 6455, 4.2), from the request that uvicorn's HTTP class hands over.
+
+Pure: bytes in, an `Upgrade` or a `Refusal` out, and the bytes of our answers.
+"""
+
+import binascii
+import hashlib
+import sys
+from base64 import b64decode, b64encode
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from http import HTTPStatus
+
+from lastcall.websocket_deflate import negotiate
+
+type Headers = Iterable[tuple[bytes, bytes]]
+
+MAX_LINE = 16_384
+MAX_HEADERS = 128
+
+_SWITCHING = (
+    b"HTTP/1.1 101 Switching Protocols\r\n"
+    b"upgrade: websocket\r\nconnection: Upgrade\r\nsec-websocket-accept: "
+)
+_GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455, 1.3
+
+
+@dataclass(frozen=True, slots=True)
+class Upgrade:
+    """A request that may become a WebSocket."""
+
+    target: bytes
+    headers: list[tuple[bytes, bytes]]
+    accept: bytes
+    """Our answer to the client's key."""
+
+    @property
+    def subprotocols(self) -> list[str]:
+        """What the client speaks, best first."""
+        return [name for name in self.elements(b"sec-websocket-protocol") if name]
+
+    def compression(self) -> tuple[int, str] | None:
+        """The window and our answer, if the client offers a compression that we have."""
+        return negotiate(iter(self.elements(b"sec-websocket-extensions")))
+
+    def elements(self, name: bytes) -> list[str]:
+        """The elements of a header that is a list, over all its lines."""
+        lines = [value.decode("latin-1") for key, value in self.headers if key == name]
+        return [element.strip() for line in lines for element in line.split(",")]
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """A request that cannot become one; the answer ends the connection."""
+
+    status: HTTPStatus
+    reason: str
+    headers: tuple[tuple[bytes, bytes], ...] = ()
+
+    def response(self, default_headers: Headers = ()) -> bytes:
+        """The whole answer."""
+        body = f"{self.reason}\n".encode()
+        kind = (b"content-type", b"text/plain; charset=utf-8")
+        return response(self.status, [*default_headers, kind, *self.headers], body)
+
+
+def read_request(request: bytes) -> Upgrade | Refusal:
+    """Check the request; it is one that an HTTP parser has taken apart and put together again."""
+    first, *lines = request.removesuffix(b"\r\n\r\n").split(b"\r\n")
+    if len(first) > MAX_LINE:
+        return Refusal(HTTPStatus.REQUEST_URI_TOO_LONG, "request line is too long")
+    if len(lines) > MAX_HEADERS or max(map(len, lines), default=0) > MAX_LINE:
+        return Refusal(
+            HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
+            f"no header may be longer than {MAX_LINE} bytes, and there may be {MAX_HEADERS}",
+        )
+    headers = [(name.lower(), value.strip()) for name, _, value in _partitioned(lines)]
+    method, _, rest = first.partition(b" ")
+    target, _, version = rest.rpartition(b" ")
+    if method != b"GET":
+        return Refusal(HTTPStatus.METHOD_NOT_ALLOWED, "use GET", ((b"allow", b"GET"),))
+    if version != b"HTTP/1.1" or not target.isascii():
+        return Refusal(HTTPStatus.BAD_REQUEST, "not an HTTP/1.1 request")
+    return _check(target, headers)
+
+
+def _partitioned(lines: Sequence[bytes]) -> Iterable[tuple[bytes, bytes, bytes]]:
+    return [line.partition(b":") for line in lines]
+
+
+def _check(target: bytes, headers: list[tuple[bytes, bytes]]) -> Upgrade | Refusal:
+    values: dict[bytes, list[bytes]] = {}
+    for name, value in headers:
+        values.setdefault(name, []).append(value)
+    upgrade = b",".join(values.get(b"upgrade", [])).strip().lower()
+    connection = b",".join(values.get(b"connection", [])).lower().split(b",")
+    if upgrade != b"websocket" or b"upgrade" not in [option.strip() for option in connection]:
+        return Refusal(
+            HTTPStatus.UPGRADE_REQUIRED,
+            "this is a WebSocket endpoint",
+            ((b"upgrade", b"websocket"), (b"connection", b"upgrade")),
+        )
+    if values.get(b"sec-websocket-version") != [b"13"]:
+        return Refusal(
+            HTTPStatus.UPGRADE_REQUIRED,
+            "Sec-WebSocket-Version must be 13",
+            ((b"upgrade", b"websocket"), (b"sec-websocket-version", b"13")),
+        )
+    keys = values.get(b"sec-websocket-key", [])
+    if len(keys) != 1 or not _is_key(keys[0]):
+        return Refusal(HTTPStatus.BAD_REQUEST, "Sec-WebSocket-Key must be 16 bytes in base64")
+    digest = hashlib.sha1(keys[0] + _GUID, usedforsecurity=False).digest()
+    return Upgrade(target, headers, b64encode(digest))
+
+
+def _is_key(key: bytes) -> bool:
+    try:
+        return len(b64decode(key, validate=True)) == 16  # noqa: PLR2004  (RFC 6455, 4.2.1)
+    except binascii.Error:
+        return False
+
+
+def switching_protocols(upgrade: Upgrade, headers: Headers) -> bytes:
+    """The answer that opens the WebSocket.
+
+    Raises:
+        ValueError: a header has a line break in it.
+    """
+    return b"".join((_SWITCHING, upgrade.accept, b"\r\n", _lines(headers), b"\r\n"))
+
+
+def response(status: int, headers: Headers, body: bytes) -> bytes:
+    """A whole HTTP response that ends the connection.
+
+    Raises:
+        ValueError: a header has a line break in it.
+    """
+    own = (b"content-length", b"connection")
+    kept = [(name, value) for name, value in headers if name.lower() not in own]
+    kept += [(b"content-length", b"%d" % len(body)), (b"connection", b"close")]
+    phrase = HTTPStatus(status).phrase if status in _STATUSES else ""
+    return b"HTTP/1.1 %d %s\r\n%s\r\n%s" % (status, phrase.encode(), _lines(kept), body)
+
+
+_STATUSES = frozenset(HTTPStatus)
+
+
+def _lines(headers: Headers) -> bytes:
+    lines = [name + b": " + value for name, value in headers]
+    # Else whoever can write a header's value could write a whole response.
+    if any(b"\r" in line or b"\n" in line or b"\0" in line for line in lines):
+        raise ValueError("a header must not contain a line break")
+    return b"".join([line + b"\r\n" for line in lines])
+
+
+def glued_bytes(http: object) -> bytes:
+    """What the client sent right behind its request, in the same packet.
+
+    uvicorn's HTTP classes hand over the request alone and forget the rest. h11 keeps it in its
+    buffer. httptools says where it starts in the exception that is being handled while we are
+    called, and that exception's frame still has the packet; there is no other way to it.
+    """
+    trailing = getattr(getattr(http, "conn", None), "trailing_data", None)
+    if isinstance(trailing, tuple) and isinstance(trailing[0], bytes):
+        return trailing[0]
+    upgrade = sys.exception()
+    if type(upgrade).__name__ != "HttpParserUpgrade" or upgrade is None:
+        return b""
+    frame = upgrade.__traceback__.tb_frame if upgrade.__traceback__ else None
+    packet, offset = frame.f_locals.get("data") if frame else None, upgrade.args[0]
+    return packet[offset:] if isinstance(packet, bytes) and isinstance(offset, int) else b""
