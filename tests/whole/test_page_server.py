@@ -1,4 +1,4 @@
-"""The chat page with the server that serves it, and a restart under open tabs."""
+"""The chat page with the server that serves it: several workers, and a restart under open tabs."""
 
 import signal
 from collections.abc import Iterator
@@ -28,8 +28,8 @@ def messages(tab: Tab) -> list[str]:
     return tab.texts("#log .text")
 
 
-def test_tabs_read_the_same_and_know_their_own(browser: Browser) -> None:
-    with run_server() as server, two_tabs(browser, server) as (one, other):
+def test_tabs_of_several_workers_read_the_same_and_know_their_own(browser: Browser) -> None:
+    with run_server(workers=2) as server, two_tabs(browser, server) as (one, other):
         markup = "<script>document.title = 'owned'</script>"
         say(other, markup)
         until_count(other, ".own:not(.pending)", 1)
