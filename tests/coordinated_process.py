@@ -3,6 +3,7 @@
 import fcntl  # noqa: F401  (before it becomes another user, who may not read the library)
 import json
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -45,8 +46,7 @@ class CoordinatedProcess:
 
     def answer(self) -> Any:
         """Wait for the answer to the oldest call."""
-        assert self._process.stdout is not None
-        return json.loads(self._process.stdout.readline())
+        return json.loads(self._line())
 
     def call(self, call: str, **arguments: Any) -> Any:
         """Send one call and wait for its answer."""
@@ -55,8 +55,14 @@ class CoordinatedProcess:
 
     def refusal(self) -> str:
         """Wait for the sentence with which it refuses to start."""
+        return self._line().strip()
+
+    def _line(self) -> str:
+        # At most one answer is on its way, so what can be read is all that there is to read.
         assert self._process.stdout is not None
-        return self._process.stdout.readline().strip()
+        ready, _, _ = select.select([self._process.stdout], [], [], 20)
+        assert ready, "no answer within 20 s"
+        return self._process.stdout.readline()
 
     def send_signal(self, number: signal.Signals) -> None:
         """Signal the process."""
@@ -116,6 +122,7 @@ def fork(coordinator: WorkerCoordinator) -> int:
     told, tell = os.pipe()
     child = os.fork()
     if child == 0:
+        signal.alarm(60)  # whatever becomes of the test
         coordinator.update(state="ready", connections=99)
         useless = coordinator.finish(stopping=True), coordinator.siblings()
         coordinator.leave()

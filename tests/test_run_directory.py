@@ -2,6 +2,8 @@
 
 import os
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -182,6 +184,27 @@ def test_sees_workers_and_no_other_files(tmp_path: Path) -> None:
     assert directory.worker_files("DONE") == []
     living.release()
     assert RunDirectory(tmp_path / "nowhere").worker_files("ALIVE") == []
+
+
+def test_somebody_who_looks_at_a_dead_worker_is_not_taken_for_its_life(tmp_path: Path) -> None:
+    """Two look at the same moment; the other is held in the middle of it."""
+    path = tmp_path / "12.ALIVE"
+    path.touch()
+    looks = (
+        "import fcntl, sys; file = open(sys.argv[1]); fcntl.lockf(file, fcntl.LOCK_SH);"
+        "print('looking', flush=True); input()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", looks, path], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == b"looking\n"
+
+        seen = look(path)
+
+        other.kill()
+    assert seen is not None
+    assert not seen.held
 
 
 def test_a_lock_needs_a_directory_and_knows_its_file(tmp_path: Path) -> None:
