@@ -74,8 +74,7 @@ class Commands:
             self._run(connection, call)
             return
         waiting.append(call)
-        if len(waiting) >= MAX_WAITING:
-            connection.pause(Paused.COMMANDS)
+        self._pause_if_many(connection)
 
     def next_second(self) -> None:
         """A second is over: whoever used up its rate is read from again."""
@@ -95,12 +94,19 @@ class Commands:
         if count >= self._rate:
             connection.pause(Paused.RATE)
 
+    def _pause_if_many(self, connection: Connection) -> None:
+        if self._not_done(connection) >= MAX_WAITING:
+            connection.pause(Paused.COMMANDS)
+
+    def _resume_if_few(self, connection: Connection) -> None:
+        if self._not_done(connection) < MAX_WAITING // 2:
+            connection.resume(Paused.COMMANDS)
+
+    def _not_done(self, connection: Connection) -> int:
+        return self._under_way.get(connection, 0) + len(self._waiting.get(connection, ()))
+
     def _run(self, connection: Connection, call: Call) -> None:
-        try:
-            result = call()
-        except Exception as error:  # noqa: BLE001  (the application's code may raise anything)
-            self._failed(connection, error)
-            return
+        result = self._result(connection, call)
         if result is None:
             return
         if hasattr(result, "add_done_callback"):
@@ -110,10 +116,8 @@ class Commands:
         self._start(self._drain_line(connection, result))
 
     def _count_until_done(self, connection: Connection, future: _Future) -> None:
-        count = self._under_way.get(connection, 0) + 1
-        self._under_way[connection] = count
-        if count >= MAX_WAITING:
-            connection.pause(Paused.COMMANDS)
+        self._under_way[connection] = self._under_way.get(connection, 0) + 1
+        self._pause_if_many(connection)
 
         def done(future: _Future) -> None:
             left = self._under_way[connection] - 1
@@ -121,8 +125,7 @@ class Commands:
                 self._under_way[connection] = left
             else:
                 del self._under_way[connection]
-            if left < MAX_WAITING // 2:
-                connection.resume(Paused.COMMANDS)
+            self._resume_if_few(connection)
             if not future.cancelled() and (error := future.exception()) is not None:
                 self._failed(connection, error)
 
@@ -140,18 +143,20 @@ class Commands:
                     self._failed(connection, error)
                 if not waiting:
                     return
-                result = self._next(connection, waiting.popleft())
-                if len(waiting) < MAX_WAITING // 2:
-                    connection.resume(Paused.COMMANDS)
+                result = self._result(connection, waiting.popleft())
+                self._resume_if_few(connection)
         finally:
             del self._waiting[connection]
+            self._resume_if_few(connection)
 
-    def _next(self, connection: Connection, call: Call) -> Awaitable[object] | None:
+    def _result(self, connection: Connection, call: Call) -> Awaitable[object] | None:
         try:
-            return call()
-        except Exception as error:  # noqa: BLE001  (the application's code)
+            result = call()
+        except Exception as error:  # noqa: BLE001  (the application's code may raise anything)
             self._failed(connection, error)
             return None
+        # A plain function may return what it likes, such as what its last call returned.
+        return result if hasattr(result, "__await__") else None
 
     def _failed(self, connection: Connection, error: BaseException) -> None:
         if isinstance(error, BrokerUnavailable):

@@ -44,6 +44,10 @@ class ConnectionOwner(Protocol):
         """The client is gone; called exactly once."""
         ...
 
+    def flush(self) -> None:
+        """Write what was published already: what the server says next must not overtake it."""
+        ...
+
 
 class Connection:
     """One client: who it is, how to write to it, what it listens to.
@@ -97,13 +101,18 @@ class Connection:
         self.write = transport.write
 
     def send(self, message: str | bytes) -> None:
-        """Send *message* to this client only: text for `str`, binary for `bytes`."""
+        """Send *message* to this client only, behind what was published to its channels before.
+
+        Text for `str`, binary for `bytes`.
+        """
         binary = isinstance(message, bytes)
         data = message if isinstance(message, bytes) else message.encode()
+        self.owner.flush()
         self.write(self.wire_format.framing.frame([Message(data, binary)]))
 
     def notify(self, text: str) -> None:
         """Tell this client something about the server, in the words of its protocol."""
+        self.owner.flush()
         self.write(self.wire_format.notice(text))
 
     def disconnect(self, why: Disconnect) -> None:
@@ -113,6 +122,8 @@ class Connection:
         self.ended_by = why
         # A reader that is too slow would have to read its whole backlog to learn why it is closed.
         discard = isinstance(why, SlowConsumer)
+        if not discard:
+            self.owner.flush()
         code, reason = self.wire_format.protocol.farewell(why)
         self._transport.close(code, reason, discard=discard)
 

@@ -77,24 +77,30 @@ class ConnectionManager:
             self._changed()
 
     def notify_all(self, text: str) -> int:
-        """Tell every client of *text*, after all that was published before; return their number."""
+        """Tell every client of *text*, after all that was published before; return their number.
+
+        Clients that are being closed are not told any more.
+        """
         self._hub.flush()
         frames: dict[WireFormat, Frame] = {}
-        for connection in tuple(self._connections):
+        told = [each for each in self._connections if each.ended_by is None]
+        for connection in told:
             wire_format = connection.wire_format
             if wire_format not in frames:
                 frames[wire_format] = wire_format.notice(text)
             connection.write(frames[wire_format])
-        for guest in tuple(self._guests):
+        guests = [each for each in self._guests if each in self._not_closed]
+        for guest in guests:
             guest.notify(text)
-        return self.count
+        return len(told) + len(guests)
 
     def close(self, count: int, why: Disconnect) -> int:
         """Disconnect *count* clients that are not being closed yet, longest connected first."""
         self._hub.flush()
         leaving = list(islice(self._not_closed, count))
         for each in leaving:
-            del self._not_closed[each]
+            # The end of one may have been the end of another: the application may see to that.
+            self._not_closed.pop(each, None)
             each.disconnect(why)
         return len(leaving)
 

@@ -34,8 +34,8 @@ class Drain:
         self._policy = policy
         self._next_notice = started_at
         self._deadline = started_at + policy.timeout
-        self._closed = 0
-        self._closing_from: float | None = None
+        self._is_closing = False
+        self._next_close = started_at
 
     @property
     def deadline(self) -> float:
@@ -64,26 +64,33 @@ class Drain:
             # On the grid, so that lateness does not add up; what was missed is not made up for.
             missed = (now - self._next_notice) // self._policy.notice_interval
             self._next_notice += (missed + 1) * self._policy.notice_interval
+            if self._next_notice <= now:  # the division may round to just below a whole number
+                self._next_notice += self._policy.notice_interval
         return Step(notify=notify, close=close, wake_at=self._wake_at(now, not_closed - close))
 
     def _due_to_close(self, now: float, not_closed: int) -> int:
         if now >= self._deadline:
             return not_closed
-        closing_from = self._deadline - not_closed / self._policy.close_rate
-        if self._closing_from is None:
-            if now < closing_from:
+        rate = self._policy.close_rate
+        if not self._is_closing:
+            if now < self._deadline - not_closed / rate:
                 return 0
-            self._closing_from = now
-        due = int((now - self._closing_from) * self._policy.close_rate) + 1 - self._closed
-        close = max(0, min(due, not_closed))
-        self._closed += close
+            self._is_closing = True
+            # The time in which nobody had to be closed is no credit.
+            self._next_close = max(self._next_close, now)
+        due = int((now - self._next_close) * rate) + 1 if now >= self._next_close else 0
+        close = min(due, not_closed)
+        self._next_close += close / rate
+        # Whoever still comes has as much time as the others had.
+        self._is_closing = close < not_closed
         return close
 
     def _wake_at(self, now: float, not_closed: int) -> float:
         if not_closed == 0:
             return self._deadline + self._policy.close_wait
-        if self._closing_from is not None:
+        if self._is_closing:
             # Ten batches a second: even enough for load balancers, rare enough for the CPU.
-            return min(self._deadline, now + max(0.1, 1 / self._policy.close_rate))
+            next_batch = max(now + 0.1, self._next_close)
+            return min(self._deadline, self._next_notice, next_batch)
         closing_from = self._deadline - not_closed / self._policy.close_rate
-        return max(now, min(self._next_notice, closing_from))
+        return min(self._next_notice, closing_from)

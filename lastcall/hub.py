@@ -24,6 +24,7 @@ class Hub:
         self._subscribers: dict[str, dict[WireFormat, set[Connection]]] = {}
         self._interest: dict[str, int] = {}
         self._turn: dict[str, list[Publication]] = {}
+        self._is_flushing = False
         self._heads: dict[str, StreamPosition] = {}
         self._is_available = True
 
@@ -82,20 +83,33 @@ class Hub:
 
     def flush(self) -> None:
         """Write what was delivered. Also called before replies and notices, which follow it."""
+        if self._is_flushing:
+            # Asked for by the end of a client that we write to: what was published since then
+            # must not overtake what is being written.
+            return
         turn, self._turn = self._turn, {}
-        for channel, publications in turn.items():
+        self._is_flushing = True
+        try:
+            for channel, publications in turn.items():
+                self._fan_out(channel, publications)
+        finally:
+            self._is_flushing = False
+
+    def _fan_out(self, channel: str, publications: list[Publication]) -> None:
+        if channel in self._interest:
             last = publications[-1]
             self._heads[channel] = StreamPosition(last.offset, last.epoch)
-            for wire_format, connections in self._subscribers.get(channel, {}).items():
-                frame = wire_format.publications(publications)
-                # A copy: a client that overflows is let go while we write.
-                for connection in tuple(connections):
-                    connection.write(frame)
+        # Copies: a client that overflows may be gone before we have written to the next.
+        for wire_format, connections in tuple(self._subscribers.get(channel, {}).items()):
+            frame = wire_format.publications(publications)
+            for connection in tuple(connections):
+                connection.write(frame)
 
     def reset(self, channel: str, position: StreamPosition) -> None:
         """Go on at *position*; what lay between is lost to clients that hold no position."""
         self.flush()
-        self._heads[channel] = position
+        if channel in self._interest:
+            self._heads[channel] = position
 
     def available(self, yes: bool) -> None:  # noqa: FBT001  (the broker's word)
         """Remember whether publications are carried; readiness asks for it."""

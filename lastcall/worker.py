@@ -87,11 +87,15 @@ class Worker:
         if hook is not None:
             self.commands.call(connection, lambda: hook(connection, code))
 
+    def flush(self) -> None:
+        """Write what was published already."""
+        self.hub.flush()
+
     def record(self) -> None:
         """Let the other workers know who is here; called once in a turn in which that changed."""
         self.coordinator.update(
             connections=self.connections.count,
-            announced=dict((+self.announced).most_common(MAX_RECORDED_CHANNELS)),
+            announced=dict(self.announced.most_common(MAX_RECORDED_CHANNELS)),
         )
 
     def next_second(self) -> None:
@@ -109,6 +113,8 @@ class Worker:
             return
         channel = connection.channels[0]
         self.announced[channel] += 1 if change is Change.CONNECTED else -1
+        if not self.announced[channel]:
+            del self.announced[channel]
         ended_by = connection.ended_by
         if ended_by is not None and ended_by.is_servers_own:
             return
