@@ -1,11 +1,12 @@
 """The SQLite side of the stream log: what was acknowledged outlives every process.
 
-Plain blocking calls for one thread that does nothing else; only `checkpoint` may run beside them.
+Blocking calls, for threads. One call at a time is let in; only `checkpoint` runs beside them.
 """
 
 import contextlib
 import logging
 import sqlite3
+import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -49,6 +50,10 @@ class UnusableLogError(LastcallError):
     """The file is damaged, somebody else's, or of a newer release."""
 
 
+class LogClosedError(LastcallError):
+    """Somebody closed the log for us: this process has no part in it any more."""
+
+
 def boot_id() -> str:
     """What changes with each start of this machine; empty where nothing tells."""
     with contextlib.suppress(OSError):
@@ -90,18 +95,22 @@ class LogFile:
         self._touched: dict[str, int] = {}
         self._connection = _connect(path)
         self._beside: sqlite3.Connection | None = None
+        self._in_use = threading.Lock()
+        self._checkpointing = threading.Lock()
+        self._closed = False
         try:
-            with _damage_named(path):
-                self._prepare(boot)
-                # By its own connection: a checkpoint writes and waits for the disk meanwhile.
-                self._beside = _connect(path)
+            with self._use():
+                self._check()
+            self._begin(boot)
+            # By its own connection: a checkpoint writes and waits for the disk meanwhile.
+            self._beside = _connect(path)
         except BaseException:
             self._close_connections()
             raise
 
     def load(self, now: float) -> LogState:
         """Read where the log stands; publications are read when somebody asks for them."""
-        with _damage_named(self.path):
+        with self._use():
             epoch, generation = self._one("SELECT epoch, generation FROM log")
             streams = []
             for number, name, *rest in self._all(
@@ -149,7 +158,7 @@ class LogFile:
         self, channel: str, end: StreamPosition, limits: HistoryLimits, now: float
     ) -> list[tuple[float, Publication]]:
         """Read what the limits allow up to *end*, in ascending order."""
-        with _damage_named(self.path):
+        with self._use():
             rows = self._all(
                 "SELECT at, data, offset, binary FROM publications"
                 " WHERE channel = ? AND offset > ? AND offset <= ? AND at > ? ORDER BY offset",
@@ -198,23 +207,26 @@ class LogFile:
 
     def checkpoint(self) -> None:
         """Carry the write-ahead log over; for another thread, the writer does not wait for it."""
-        if self._beside is not None:
-            self._beside.execute("PRAGMA wal_checkpoint(PASSIVE)")
+        with self._checkpointing:
+            if self._beside is not None and not self._closed:
+                self._beside.execute("PRAGMA wal_checkpoint(PASSIVE)")
 
     def restart_write_ahead(self) -> None:
         """Begin the write-ahead log again; short when a checkpoint has just been made."""
-        self._connection.execute("PRAGMA wal_checkpoint(RESTART)")
+        with self._use():
+            self._connection.execute("PRAGMA wal_checkpoint(RESTART)")
 
     def close(self) -> None:
         """Close it so that the next machine start may trust it."""
-        try:
-            self._connection.execute("PRAGMA synchronous = FULL")
-            with self._transaction():
+        with self._checkpointing, self._use():
+            try:
+                self._connection.execute("PRAGMA synchronous = FULL")
                 self._connection.execute("UPDATE log SET clean = 1")
-        finally:
-            self._close_connections()
+            finally:
+                self._closed = True
+                self._close_connections()
 
-    def _prepare(self, boot: str) -> None:
+    def _check(self) -> None:
         (ours,) = self._one("PRAGMA application_id")
         (version,) = self._one("PRAGMA user_version")
         (tables,) = self._one("SELECT count(*) FROM sqlite_master")
@@ -224,7 +236,10 @@ class LogFile:
             raise UnusableLogError(f"{self.path} was written by a newer release of Lastcall")
         for pragma in ("journal_mode = WAL", "wal_autocheckpoint = 0", "synchronous = FULL"):
             self._connection.execute(f"PRAGMA {pragma}")
+
+    def _begin(self, boot: str) -> None:
         with self._transaction() as connection:
+            (tables,) = self._one("SELECT count(*) FROM sqlite_master")
             if not tables:
                 for statement in SCHEMA.split(";")[:-1]:
                     connection.execute(statement)
@@ -233,7 +248,7 @@ class LogFile:
                 connection.execute("INSERT INTO log VALUES (?, 0, ?, 0)", (new_epoch(), boot))
             self._mark_open(boot)
         # Survives the death of the process, which is the promise; the disk is not waited for.
-        self._connection.execute("PRAGMA synchronous = NORMAL")
+        connection.execute("PRAGMA synchronous = NORMAL")
 
     def _mark_open(self, boot: str) -> None:
         last_boot, clean = self._one("SELECT boot, clean FROM log")
@@ -305,8 +320,15 @@ class LogFile:
         return len(rows)
 
     @contextlib.contextmanager
+    def _use(self) -> Iterator[None]:
+        with self._in_use, _damage_named(self.path):
+            if self._closed:
+                raise LogClosedError(f"{self.path} was closed")
+            yield
+
+    @contextlib.contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
-        with _damage_named(self.path):
+        with self._use():
             self._connection.execute("BEGIN IMMEDIATE")
             try:
                 yield self._connection

@@ -3,7 +3,6 @@
 import asyncio
 import os
 import socket
-from functools import partial
 from pathlib import Path
 
 import anyio
@@ -65,7 +64,7 @@ class BusServer:
         self._welcome_later.clear()
 
     async def close(self) -> None:
-        """Send the last words and end every connection; nothing is left at the path."""
+        """Send the last words and end every connection; the path stays."""
         if self._server is None:
             return
         forget(self._descriptor)
@@ -78,7 +77,6 @@ class BusServer:
                 await self._empty.wait()
         for connection in tuple(self._connections):
             connection.cut()
-        await anyio.to_thread.run_sync(partial(self._path.unlink, missing_ok=True))
 
     def _bind(self) -> socket.socket:
         self._path.unlink(missing_ok=True)

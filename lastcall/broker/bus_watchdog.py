@@ -35,15 +35,21 @@ class Watchdog:
         self._suspect = None
 
     async def tick(self, now: float) -> bool:
-        """Count one more interval of silence; whether the sequencer is to be left."""
+        """Count one more interval of silence; whether to leave and elect anew."""
         late = now - self._last_tick > 2 * self._interval
         self._last_tick = now
         if late:
             # We hung ourselves: what was said meanwhile may still be waiting to be read.
             return False
         self._silence += self._interval
+        if self._silence <= self._interval:
+            return False
+        holder = await anyio.to_thread.run_sync(self._lock.owner)
+        if holder is None:
+            # It resigned, or it died and its connection lives on somewhere.
+            return True
         if self._suspect is None:
-            self._suspect = await anyio.to_thread.run_sync(self._holder)
+            self._suspect = await anyio.to_thread.run_sync(_identity, holder)
         if self._silence < PATIENCE:
             return False
         suspect = self._suspect
@@ -51,14 +57,10 @@ class Watchdog:
         await anyio.to_thread.run_sync(self._end, suspect)
         return True
 
-    def _holder(self) -> ProcessIdentity | None:
-        pid = self._lock.owner()
-        return ProcessIdentity.of(pid) if pid and pid != os.getpid() else None
-
     def _end(self, suspect: ProcessIdentity | None) -> None:
         # The lock proves that it is a worker of this server, and the identity held since the
         # silence began that it is still the same process: no stranger, no quick successor.
-        if suspect is None or self._holder() != suspect:
+        if suspect is None or _identity(self._lock.owner()) != suspect:
             return
         logger.error(
             "worker %d carries this host's publications and has not answered for %.0f seconds;"
@@ -70,3 +72,8 @@ class Watchdog:
             suspect.signal(signal.SIGKILL)
         except PermissionError:
             logger.exception("worker %d cannot be ended", suspect.pid)
+
+
+def _identity(pid: int | None) -> ProcessIdentity | None:
+    """The process with *pid*, unless it is ourselves or one that we cannot see."""
+    return ProcessIdentity.of(pid) if pid and pid != os.getpid() else None

@@ -34,7 +34,7 @@ class ElectionLock:
 
     def __init__(self, path: Path) -> None:
         """Name the file; its directory must exist when the lock is first used."""
-        self._path = path.absolute()
+        self.path = path.absolute()
         self._file: _LockFile | None = None
 
     def acquire(self, note: str = "") -> bool:
@@ -54,11 +54,11 @@ class ElectionLock:
                     fcntl.lockf(file.descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 except (BlockingIOError, PermissionError):
                     return False
-                if self._is_the_file(file.descriptor):
+                if self._names(file.descriptor):
                     break
                 # Its last owner removed the file: a lock on it keeps nobody out any more.
                 _close(file)
-                file.descriptor = _open(self._path)
+                file.descriptor = _open(self.path)
             file.holder = self
             os.ftruncate(file.descriptor, 0)
             os.pwrite(file.descriptor, note.encode(), 0)
@@ -82,6 +82,11 @@ class ElectionLock:
         with _one_at_a_time:
             return os.pread(self._open().descriptor, _NOTE_BYTES, 0).decode(errors="replace")
 
+    def is_in_place(self) -> bool:
+        """Whether others who want the lock still find the file that we hold."""
+        with _one_at_a_time:
+            return self._file is None or self._names(self._file.descriptor)
+
     def release(self) -> None:
         """Give the lock back and remove its file, if we hold it; forget about it in any case."""
         with _one_at_a_time:
@@ -90,25 +95,26 @@ class ElectionLock:
                 return
             if file.holder is self:
                 # While it is held: whoever locked it after us would lose the file otherwise.
-                self._path.unlink(missing_ok=True)
+                if self._names(file.descriptor):
+                    self.path.unlink(missing_ok=True)
                 file.holder = None
                 self._unlock(file)
             file.users -= 1
             if not file.users:
-                _open_files.pop(self._path, None)
+                _open_files.pop(self.path, None)
                 _close(file)
 
     def _open(self) -> _LockFile:
         if self._file is None:
-            if self._path not in _open_files:
-                _open_files[self._path] = _LockFile(_open(self._path))
-            self._file = _open_files[self._path]
+            if self.path not in _open_files:
+                _open_files[self.path] = _LockFile(_open(self.path))
+            self._file = _open_files[self.path]
             self._file.users += 1
         return self._file
 
-    def _is_the_file(self, descriptor: int) -> bool:
+    def _names(self, descriptor: int) -> bool:
         try:
-            return os.path.samestat(self._path.stat(), os.fstat(descriptor))
+            return os.path.samestat(self.path.stat(), os.fstat(descriptor))
         except FileNotFoundError:
             return False
 

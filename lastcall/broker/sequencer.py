@@ -1,5 +1,6 @@
 """The one writer of a host: gives every publication its place, writes it, hands it out."""
 
+import contextlib
 import logging
 import sqlite3
 from collections import deque
@@ -25,7 +26,7 @@ from lastcall.broker.bus_messages import (
     Subscribe,
     Unsubscribe,
 )
-from lastcall.errors import UnrecoverablePosition
+from lastcall.errors import LastcallError, UnrecoverablePosition
 from lastcall.log_file import CHECKPOINT_BYTES, RESTART_BYTES, LogFile
 from lastcall.stream_log import Append, Batch, StreamLog
 
@@ -96,7 +97,11 @@ class Sequencer:
                 tasks.start_soon(self._keep_up)
         except anyio.get_cancelled_exc_class():
             self._leaving = True
-            with anyio.move_on_after(FLUSH_SECONDS, shield=True):
+            with (
+                anyio.move_on_after(FLUSH_SECONDS, shield=True),
+                # What cannot be written now, its publisher sends again to the next sequencer.
+                contextlib.suppress(LastcallError, sqlite3.Error),
+            ):
                 while self._waiting and self._writable:
                     await self._commit()
             raise

@@ -7,10 +7,8 @@ to follow; `bus_client` is what a worker says, `sequencer` what the elected one 
 import asyncio
 import logging
 import os
-import sqlite3
 import time
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,19 +22,15 @@ from lastcall.broker.bus_messages import (
     DECODE_FROM_SEQUENCER,
     FromSequencer,
     Hello,
-    Outgoing,
     Ping,
     Refusal,
     Welcome,
 )
-from lastcall.broker.bus_server import BusServer
 from lastcall.broker.bus_watchdog import Watchdog
 from lastcall.broker.election_lock import ElectionLock
 from lastcall.broker.log_place import LogPlace
-from lastcall.broker.sequencer import Peer, Sequencer
+from lastcall.broker.tenure import Tenure
 from lastcall.errors import SettingsError
-from lastcall.log_file import LogFile, UnusableLogError
-from lastcall.stream_log import LogState, StreamLog
 
 if TYPE_CHECKING:
     from anyio.abc import TaskStatus
@@ -50,7 +44,6 @@ MAX_SOCKET_PATH = 107
 TICK_SECONDS = 0.5
 FIRST_RETRY, LAST_RETRY = 0.002, 0.05
 """Seconds between two looks for a sequencer, growing: a take-over takes milliseconds."""
-LOG_RETRY = 1.0
 END_SECONDS = 5.0
 
 
@@ -86,7 +79,7 @@ class UnixSocketBroker:
         self._lock = ElectionLock(run_dir / LOCK_NAME)
         self._watchdog = Watchdog(self._lock, TICK_SECONDS)
         self._client = BusClient()
-        self._leading = False
+        self._tenure: Tenure | None = None
         self._followed: BusConnection[FromSequencer] | None = None
         self._carried = anyio.Event()
 
@@ -127,7 +120,7 @@ class UnixSocketBroker:
     async def _take_part(self) -> None:
         pause = FIRST_RETRY
         while True:
-            if await anyio.to_thread.run_sync(self._lock.acquire):
+            if await self._is_elected():
                 await self._lead()
             elif not await self._follow():
                 await anyio.sleep(pause)
@@ -135,14 +128,23 @@ class UnixSocketBroker:
                 continue
             pause = FIRST_RETRY
 
+    async def _is_elected(self) -> bool:
+        while True:
+            try:
+                return await anyio.to_thread.run_sync(self._lock.acquire)
+            except OSError as error:
+                # Somebody removed the run directory; whoever coordinates the workers makes it anew.
+                logger.error("the host bus has no place: %s", error)  # noqa: TRY400  (expected)
+                await anyio.sleep(TICK_SECONDS)
+
     async def _tick(self) -> None:
         loop = asyncio.get_running_loop()
         while True:
             await anyio.sleep(TICK_SECONDS)
             self._client.expire(loop.time())
-            if self._leading:
-                continue
-            if await self._watchdog.tick(loop.time()) and self._followed is not None:
+            if self._tenure is not None:
+                await self._tenure.tick()
+            elif await self._watchdog.tick(loop.time()) and self._followed is not None:
                 self._followed.cut()
             elif self._followed is not None:
                 self._followed.send(Ping())
@@ -183,59 +185,16 @@ class UnixSocketBroker:
                 self._client.receive(message)
 
     async def _lead(self) -> None:
-        """Be the sequencer until cancelled or until the log fails."""
-        server = BusServer(self._socket_path)
-        sequencer: Sequencer | None = None
-        self._leading = True
+        tenure = Tenure(self._socket_path, self._lock, self._place, self._limits, self._clock)
+        self._tenure = tenure
         try:
-            await server.open()
-            file, state = await self._open_log()
-            sequencer = Sequencer(file, StreamLog(self._limits, state), self._limits, self._clock)
-            async with anyio.create_task_group() as tasks:
-                tasks.start_soon(sequencer.run)
-                server.serve(sequencer)
-                self._serve_ourselves(sequencer)
-        except* UnusableLogError:
-            await anyio.to_thread.run_sync(self._place.set_aside)
-        except* (OSError, sqlite3.Error) as errors:
-            logger.error("the sequencer of this host begins again: %s", errors.exceptions[0])  # noqa: TRY400  (expected of a disk)
-            await anyio.sleep(LOG_RETRY)
+            await tenure.serve(self._client, self._carried.set)
+        except OSError as error:
+            logger.error("the host bus cannot listen: %s", error)  # noqa: TRY400  (expected)
+            await anyio.sleep(TICK_SECONDS)
         finally:
-            self._leading = False
+            self._tenure = None
             self._watchdog.heard()
-            self._client.disconnected()
-            last = sequencer is not None and sequencer.alone
-            with anyio.move_on_after(END_SECONDS, shield=True):
-                await self._hand_over(server, last=last)
-
-    def _serve_ourselves(self, sequencer: Sequencer) -> None:
-        def send(outgoing: Outgoing) -> None:
-            self._client.receive(outgoing.message)
-
-        peer = Peer(send)
-        self._client.connected(partial(sequencer.receive, peer))
-        sequencer.attach(peer)
-        self._carried.set()
-
-    async def _open_log(self) -> tuple[LogFile, LogState]:
-        while True:
-            try:
-                file = await anyio.to_thread.run_sync(self._place.open)
-                return file, await anyio.to_thread.run_sync(file.load, self._clock())
-            except UnusableLogError:
-                await anyio.to_thread.run_sync(self._place.set_aside)
-            except (OSError, sqlite3.Error) as error:
-                logger.error("the log cannot be opened: %s", error)  # noqa: TRY400  (expected of a disk)
-                await anyio.sleep(LOG_RETRY)
-
-    async def _hand_over(self, server: BusServer, *, last: bool) -> None:
-        await server.close()
-        try:
-            await anyio.to_thread.run_sync(partial(self._place.close, last=last))
-        except (OSError, sqlite3.Error) as error:
-            logger.warning("the log was not closed cleanly: %s", error)
-        # From here another worker leads.
-        await anyio.to_thread.run_sync(self._lock.release)
 
     def _tidy_up(self) -> None:
         # Whoever gets the lock at its end is followed by nobody; else others need these files.

@@ -1,14 +1,15 @@
 """A worker process of the host bus, for `test_bus_kill.py`: told by lines, answers by lines.
 
-In: `publish <first> <count>`, `history`, `fork`. Out: `ready <epoch>`, `delivered <offset> <epoch>
-<data>`, `reset <offset> <epoch>`, `accepted <n> <offset>`, `failed <n> <why>`, `history <epoch>
-<data>…`, `forked <pid>`.
+In: `publish <first> <count>`, `history`, `fork`, `block <seconds>`. Out: `ready <epoch>`,
+`delivered <offset> <epoch> <data>`, `reset <offset> <epoch>`, `accepted <n> <offset>`,
+`failed <n> <why>`, `history <epoch> <data>…`, `forked <pid>`, `blocked`.
 """
 
 import asyncio
 import os
 import signal
 import sys
+import time
 from pathlib import Path
 
 import anyio
@@ -77,6 +78,10 @@ async def obey(broker: UnixSocketBroker, printer: Printer) -> None:
                 history = await broker.history(CHANNEL)
                 data = [p.data.decode() for p in history.publications]
                 printer.say("history", history.top.epoch, *data)
+            elif line[0] == "block":
+                # As a handler does that waits where it should not.
+                time.sleep(float(line[1]))  # noqa: ASYNC251  (on purpose)
+                printer.say("blocked")
             elif line[0] == "fork":
                 # As a pool does it: a child that lives on with all it inherited.
                 if (child := os.fork()) == 0:

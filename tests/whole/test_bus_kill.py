@@ -95,7 +95,10 @@ class Host:
 
     async def start_three(self) -> tuple[BusWorker, list[BusWorker]]:
         """Three workers, the sequencer first."""
-        workers = [await self.start() for _ in range(3)]
+        async with anyio.create_task_group() as starting:
+            for _ in range(3):
+                starting.start_soon(self.start)
+        workers = self.workers
         leads = self.sequencer()
         (sequencer,) = (w for w in workers if w.pid == leads)
         return sequencer, [w for w in workers if w.pid != leads]
@@ -193,6 +196,40 @@ async def test_a_hanging_sequencer_is_ended_and_replaced(host: Host) -> None:
         assert await sequencer.process.wait() == -signal.SIGKILL
     await others[0].count("accepted", 200)
     check_streams(others, others[:1], 200)
+
+
+async def test_a_sequencer_whose_loop_is_blocked_resigns_and_lives(host: Host) -> None:
+    """Code of the application that blocks costs a pause, and nobody's connections."""
+    sequencer, others = await host.start_three()
+    await sequencer.tell("block", 8)
+    await others[0].tell("publish", 0, 100)
+    # Before the watchdog of the others would end it, and before it comes back.
+    for worker in others:
+        await worker.count("delivered", 100)
+    assert not sequencer.words("blocked")
+    await sequencer.tell("publish", 100, 100)
+    for worker in (sequencer, *others):
+        await worker.count("delivered", 200)
+    await sequencer.count("accepted", 100)
+
+    assert sequencer.process.returncode is None
+    check_streams([sequencer, *others], [sequencer, others[0]], 200)
+    assert host.sequencer() in {worker.pid for worker in others}
+
+
+async def test_removed_files_are_made_anew_and_do_not_split_the_bus(host: Host) -> None:
+    """A cleaner of /tmp may take them; a new worker must not be a second sequencer for long."""
+    first = await host.start()
+    for name in ("bus.lock", "bus.sock"):
+        (host.directory / "run" / name).unlink()
+    second = await host.start()
+    await first.tell("publish", 0, 100)
+    await second.tell("publish", 1000, 100)
+    for worker in (first, second):
+        await worker.count("accepted", 100)
+        await worker.count("delivered", 200)
+
+    check_streams([first, second], [first, second], 200)
 
 
 async def test_a_stopped_follower_catches_up(host: Host) -> None:
