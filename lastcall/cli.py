@@ -1,7 +1,11 @@
 """The command line: `lastcall serve | check-settings | version`."""
 
+import os
 import platform
+import socket
 import sys
+from contextlib import ExitStack
+from functools import partial
 from typing import Annotated
 
 import typer
@@ -9,9 +13,13 @@ import uvicorn
 
 from lastcall import __version__
 from lastcall.errors import SettingsError
+from lastcall.host import MASTER_VARIABLE
+from lastcall.listening_sockets import Address, bound, shown
 from lastcall.settings import ServerSettings, Settings
 from lastcall.settings_reference import as_json, as_table, rows
-from lastcall.settings_source import cannot_start
+from lastcall.settings_source import cannot_start, settings_or_exit, warn_of_unknown_variables
+from lastcall.uvicorn_options import OUR_SERVER, Options, serve_command
+from lastcall.uvicorn_server import StoppableServer, log_running
 
 app = typer.Typer(
     name="lastcall",
@@ -19,6 +27,52 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
+
+
+@app.command(
+    add_help_option=False,
+    context_settings={"ignore_unknown_options": True, "allow_extra_args": True},
+)
+def serve(context: typer.Context) -> None:
+    """Serve an application, or Lastcall's own server, with uvicorn's options."""
+    # typer brings a click of its own, uvicorn's options are of the other: so they pass through.
+    serve_command(_serve).main(context.args, prog_name="lastcall serve")
+
+
+def _serve(options: Options) -> int:
+    os.environ.pop(MASTER_VARIABLE, None)  # of a server that started us, perhaps; ours sets it anew
+    if options["reload"]:
+        uvicorn.run(**options)
+        return 0
+    try:
+        config = uvicorn.Config(**options)
+    except Exception as error:  # noqa: BLE001  (whatever it is, it comes from the options)
+        cannot_start(f"uvicorn does not accept the options: {type(error).__name__}: {error}")
+    if config.workers > 1 and os.name != "posix":
+        cannot_start(f"several workers need a POSIX system, and this is {sys.platform}")
+    address = Address(config.host, config.port, config.uds, config.fd)
+    with ExitStack() as stack:
+        try:
+            sockets = stack.enter_context(bound(address))
+        except OSError as error:
+            cannot_start(f"cannot listen on {address}: {error.strerror or error}")
+        place = shown(address, sockets, tls=config.is_ssl)
+        return (_serve_with_workers if config.workers > 1 else _serve_here)(config, sockets, place)
+
+
+def _serve_with_workers(config: uvicorn.Config, sockets: list[socket.socket], place: str) -> int:
+    # Once for all workers, and before the first is started.
+    if config.app == OUR_SERVER:
+        settings_or_exit(ServerSettings)
+    else:
+        warn_of_unknown_variables(Settings)
+    from lastcall.supervisor import Supervisor  # noqa: PLC0415  (POSIX only)
+
+    return Supervisor(config, sockets, place).run()
+
+
+def _serve_here(config: uvicorn.Config, sockets: list[socket.socket], place: str) -> int:
+    return StoppableServer(config, partial(log_running, place)).run_to_status(sockets)
 
 
 @app.command()

@@ -15,17 +15,16 @@ from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
 from lastcall.errors import SettingsError
+from lastcall.exit_status import CANNOT_START
+from lastcall.host import MASTER_VARIABLE
 from lastcall.settings import PREFIX, Settings, allowed, is_secret
 
 logger = logging.getLogger("lastcall")
 
-CANNOT_START = 3
-"""Exit status of a start that cannot succeed: the only one at which a stock master gives up."""
-
 CONFIG = "LASTCALL_CONFIG"
 DEFAULT_FILE = "lastcall.toml"
-NOT_SETTINGS = frozenset({CONFIG, "LASTCALL_MASTER"})
-"""Variables with our prefix that are no settings: where the file is, and who the master is."""
+NOT_SETTINGS = frozenset({CONFIG, MASTER_VARIABLE})
+"""Variables with our prefix that are no settings."""
 
 Fields = Mapping[str, FieldInfo]
 
@@ -53,9 +52,8 @@ def load_settings(kind: type[Settings] = Settings, /, **overrides: object) -> Se
         SettingsError: one sentence that names the setting, its value and what is allowed.
     """
     values = given(kind, overrides)
-    if "LASTCALL_MASTER" not in os.environ:  # our master has said it once for all its workers
-        for sentence in unknown_variables(kind):
-            logger.warning(sentence)
+    if MASTER_VARIABLE not in os.environ:  # our master has said it once for all its workers
+        warn_of_unknown_variables(kind)
     checked: dict[str, Any] = {name: value.value for name, value in values.items()}
     try:
         return kind(**checked)
@@ -84,9 +82,9 @@ def _sentence(kind: type[Settings], error: ValidationError, values: dict[str, Gi
     return f"{PREFIX}{name.upper()}: {first['msg']}" if name else first["msg"]
 
 
-def cannot_start(error: SettingsError) -> NoReturn:
+def cannot_start(reason: object) -> NoReturn:
     """Say why on stderr and end with status 3."""
-    sys.stderr.write(f"lastcall: {error}\n")
+    sys.stderr.write(f"lastcall: {reason}\n")
     raise SystemExit(CANNOT_START)
 
 
@@ -104,17 +102,13 @@ def given(kind: type[Settings], arguments: Mapping[str, object]) -> dict[str, Gi
     )
 
 
-def unknown_variables(kind: type[Settings]) -> list[str]:
-    """A sentence for every variable with our prefix that names no setting.
-
-    Sentences and no error: other tools may use the prefix too.
-    """
+def warn_of_unknown_variables(kind: type[Settings]) -> None:
+    """Log every variable with our prefix that names no setting; other tools may use it too."""
     known = {PREFIX + name.upper() for name in kind.model_fields} | NOT_SETTINGS
-    return [
-        f"{variable} is set, but there is no such setting{_nearest(variable.upper(), known)}"
-        for variable in sorted(os.environ)
-        if variable.upper().startswith(PREFIX) and variable.upper() not in known
-    ]
+    for variable in sorted(os.environ):
+        if variable.upper().startswith(PREFIX) and variable.upper() not in known:
+            nearest = _nearest(variable.upper(), known)
+            logger.warning("%s is set, but there is no such setting%s", variable, nearest)
 
 
 def wrong_value(field: FieldInfo, value: Given) -> str:

@@ -34,7 +34,7 @@ class Layer:
 LAYERS = (
     Layer(
         "values and promises",
-        ("errors", "channel", "settings", "*.base"),
+        ("errors", "channel", "exit_status", "settings", "*.base"),
         packages=frozenset({"annotated_types", "msgspec", "pydantic", "pydantic_settings"}),
         pure=True,
     ),
@@ -50,6 +50,7 @@ LAYERS = (
             "hub",
             "origin",
             "protocol.*",
+            "restart_policy",
             "session",
             "stop_limit",
             "stream_log",
@@ -67,6 +68,7 @@ LAYERS = (
         (
             "forked_child",
             "host",
+            "listening_sockets",
             "log_file",
             "logs",
             "process_identity",
@@ -102,7 +104,7 @@ LAYERS = (
     ),
     Layer(
         "where we know the server that runs us",
-        ("host.*", "supervisor", "uvicorn_*"),
+        ("host.*", "supervisor", "uvicorn_*", "worker_process"),
         packages=frozenset({"anyio", "click", "httptools", "uvicorn", "websockets"}),
     ),
     Layer(
@@ -179,6 +181,7 @@ POSIX_ONLY = (
     "broker.bus_server",
     "broker.election_lock",
     "broker.unix_socket",
+    "listening_sockets",
     "log_file",
     "neighbourhood",
     "record_lock",

@@ -10,6 +10,12 @@ import pytest
 
 import lastcall
 
+OPTIONS = """
+    --host --port --workers --uds --fd --reload --reload-dir --log-level --log-config
+    --access-log --proxy-headers --forwarded-allow-ips --root-path --ssl-keyfile --ssl-certfile
+    --loop --http --ws --limit-concurrency --limit-max-requests --backlog --timeout-keep-alive
+    --timeout-graceful-shutdown --header --factory --app-dir --env-file
+"""
 CHECKOUT = Path(lastcall.__file__).parent.parent
 
 
@@ -64,3 +70,58 @@ def test_version(tmp_path: Path) -> None:
 
     assert ended.returncode == 0
     assert ended.stdout.startswith(f"lastcall {lastcall.__version__}, uvicorn ")
+
+
+def test_serve_has_uvicorns_options_by_their_names(tmp_path: Path) -> None:
+    ended = run("serve", "--help", directory=tmp_path)
+
+    assert ended.returncode == 0
+    for option in OPTIONS.split():
+        assert option in ended.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environment", "words"),
+    [
+        (["--bogus"], {}, "--bogus"),
+        (["--workers", "0"], {}, "x>=1"),
+        (["--workers", "four"], {}, "'four' is not a valid integer"),
+        (["--header", "no-colon"], {}, "'no-colon' is not a Name:Value pair"),
+        (["--ssl-certfile", "gone.pem"], {}, "'gone.pem' does not exist"),
+        ([], {"WEB_CONCURRENCY": "four"}, "'four' is not a number of workers, 1 or more"),
+    ],
+)
+def test_serve_says_which_option_is_wrong(
+    arguments: list[str], environment: dict[str, str], words: str, tmp_path: Path
+) -> None:
+    ended = run("serve", "app:app", *arguments, directory=tmp_path, **environment)
+
+    assert ended.returncode == 2
+    assert words in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+def test_serve_says_what_uvicorn_does_not_accept(tmp_path: Path) -> None:
+    (tmp_path / "log.json").write_text("{}")
+    ended = run("serve", "app:app", "--log-config", "log.json", directory=tmp_path)
+
+    assert ended.returncode == 3
+    assert ended.stderr.startswith("lastcall: uvicorn does not accept the options: ")
+    assert ended.stderr.count("\n") == 1
+
+
+def test_serve_checks_the_settings_before_any_worker_starts(tmp_path: Path) -> None:
+    ended = run(
+        "serve", "--workers", "2", "--port", "0", directory=tmp_path, LASTCALL_HANDOVER="on"
+    )
+
+    assert ended.returncode == 3
+    assert ended.stderr == "lastcall: LASTCALL_HANDOVER is 'on', but must be auto or off\n"
+
+
+def test_application_that_does_not_exist(tmp_path: Path) -> None:
+    ended = run("serve", "gone:app", "--port", "0", directory=tmp_path)
+
+    assert ended.returncode == 3
+    assert 'Could not import module "gone"' in ended.stderr
+    assert "Traceback" not in ended.stderr

@@ -1,0 +1,53 @@
+"""When a supervisor starts a worker again, and what a stop signal means; without a clock."""
+
+from dataclasses import dataclass, field
+from enum import Enum
+
+FIRST_DELAY = 0.1
+LONGEST_DELAY = 30.0
+HEALTHY_AFTER = 60.0
+ONE_REQUEST = 0.5
+
+
+class Stop(Enum):
+    """How workers are asked to stop, in the order of insistence."""
+
+    LEAVE = "stopping"
+    END = "ending at once"
+    KILL = "killing"
+
+
+@dataclass(slots=True)
+class Backoff:
+    """How long to wait before a worker is started again: longer each time, up to a bound."""
+
+    _next: float = FIRST_DELAY
+
+    def after(self, lived: float) -> float:
+        """Seconds to wait after a worker that lived for *lived* seconds; a minute is health."""
+        if lived >= HEALTHY_AFTER:
+            self._next = FIRST_DELAY
+        delay = self._next
+        self._next = min(2 * delay, LONGEST_DELAY)
+        return delay
+
+
+@dataclass(slots=True)
+class StopRequests:
+    """What each SIGTERM and SIGINT to the master means for its workers.
+
+    The first is a request to leave, however often it is repeated as SIGTERM: the last worker's
+    message is one too. A SIGINT later than half a second after it means now, one more means at
+    any price. Within half a second they are one request: a terminal sends Ctrl-C to the whole
+    process group, and what started us may send SIGTERM on top.
+    """
+
+    _steps: list[Stop] = field(default_factory=lambda: list(Stop))
+    _last: float | None = None
+
+    def received(self, *, interrupt: bool, now: float) -> Stop | None:
+        """What a SIGINT (*interrupt*) or SIGTERM asks of the workers; None: nothing new."""
+        if self._last is not None and not (interrupt and now - self._last > ONE_REQUEST):
+            return None
+        self._last = now
+        return self._steps.pop(0) if self._steps else None
