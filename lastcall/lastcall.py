@@ -153,21 +153,29 @@ class Lastcall(Endpoint):
         finally:
             self._running = None
 
-    def publish(self, channel: str, payload: Payload) -> Awaitable[StreamPosition]:
+    def publish(
+        self, channel: str, payload: Payload, *, idempotency_key: str = ""
+    ) -> Awaitable[StreamPosition]:
         """Publish *payload* to every client that hears *channel*, on every worker.
 
         Takes its place in the channel's order when called; await it to know that it was stored.
+        The same *idempotency_key* on the channel within five minutes publishes nothing and gives
+        the position of the first: for retries, and for what each worker would publish.
 
         Raises (when awaited):
             BrokerUnavailable: it was not accepted.
         """
         data, binary = _encode(payload)
-        return self.now.worker.broker.publish(channel, data, binary=binary)
+        return self.now.worker.broker.publish(
+            channel, data, binary=binary, idempotency_key=idempotency_key
+        )
 
     def publish_sync(
-        self, channel: str, payload: Payload, *, timeout: float = 10.0
+        self, channel: str, payload: Payload, *, idempotency_key: str = "", timeout: float = 10.0
     ) -> StreamPosition:
         """Publish from a thread, such as a ``def`` endpoint's, and wait until it is stored.
+
+        With the same *idempotency_key* a call that timed out can be repeated without harm.
 
         Raises:
             BrokerUnavailable: it was not accepted.
@@ -178,7 +186,7 @@ class Lastcall(Endpoint):
             raise RuntimeError("publish_sync would block the event loop: await publish there")
 
         async def publish() -> StreamPosition:
-            return await self.publish(channel, payload)
+            return await self.publish(channel, payload, idempotency_key=idempotency_key)
 
         return asyncio.run_coroutine_threadsafe(publish(), self.now.loop).result(timeout)
 

@@ -12,6 +12,8 @@ LOOPS = {
 }
 
 RUN_DIRECTORY = {"open", "sweep", "remove_if_deserted"}
+PROCESS_IDENTITY = {"of"}
+NEIGHBOURHOOD = {"find_neighbourhood"}
 COORDINATOR = {"arrive", "update", "siblings", "claim_dead", "finish", "leave"}
 
 
@@ -30,6 +32,8 @@ def _no_blocking_calls() -> Iterator[None]:
             function.can_block_in("lastcall/settings_source.py", "load_settings")
             # Names and locks of small files on a local disk: quicker than asking a thread, and no
             # other task may come between the steps.
+            function.can_block_in("lastcall/process_identity.py", PROCESS_IDENTITY)
+            function.can_block_in("lastcall/neighbourhood.py", NEIGHBOURHOOD)
             function.can_block_in("lastcall/run_directory.py", RUN_DIRECTORY)
             function.can_block_in("lastcall/worker_coordinator.py", COORDINATOR)
         yield
