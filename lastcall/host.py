@@ -74,7 +74,11 @@ class AsgiHost:
     master: ProcessIdentity | None = None
     obeys_last_worker = False
     drains = True
-    is_listening = True
+
+    @property
+    def is_listening(self) -> bool:
+        """It cannot be asked; the lifespan ends its start just before."""
+        return True
 
     def stop_limits(self) -> list[StopLimit]:
         """Nothing is known."""

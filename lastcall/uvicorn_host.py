@@ -21,6 +21,7 @@ from uvicorn import Server
 from uvicorn.supervisors.multiprocess import Process as MultiprocessWorker
 
 from lastcall.host import MASTER_VARIABLE, AsgiHost, Host, OnSignal
+from lastcall.hypercorn_host import find_hypercorn
 from lastcall.process_identity import ProcessIdentity
 from lastcall.stop_limit import StopLimit
 
@@ -34,7 +35,9 @@ type Handler = Callable[[int, FrameType | None], Any]
 def find_host() -> Host:
     """The server that runs this event loop, as far as we know it."""
     server = _running_server()
-    return AsgiHost() if server is None else UvicornHost(server)
+    if server is not None:
+        return UvicornHost(server)
+    return find_hypercorn() or AsgiHost()
 
 
 class UvicornHost:
@@ -92,16 +95,31 @@ class UvicornHost:
         except ValueError:
             self._handlers.clear()  # not the main thread: whoever has it deals with signals
         try:
-            yield
+            with self._gunicorns_sigquit(on_signal):
+                yield
         finally:
             for number, handler in self._handlers.items():
                 if signal.getsignal(number) is ours:
                     signal.signal(number, handler)
 
+    @contextmanager
+    def _gunicorns_sigquit(self, on_signal: OnSignal) -> Iterator[None]:
+        """Ctrl-C reaches gunicorn's workers as SIGQUIT, for which uvicorn has no ears."""
+        worker = self._gunicorn
+        if worker is None or not self._handlers:
+            yield
+            return
+        loop, number = asyncio.get_running_loop(), signal.SIGQUIT
+        loop.add_signal_handler(number, on_signal, signal.SIGINT)
+        try:
+            yield
+        finally:
+            loop.add_signal_handler(number, worker.handle_exit, number, None)
+
     def on_server_stop(self, started: Callable[[], bool]) -> None:
         """Hear of `limit_max_requests` and the like from our own WebSocket class."""
         try:
-            from lastcall.uvicorn_websocket import UvicornWebSocket  # type: ignore[import-not-found]  # noqa: PLC0415
+            from lastcall.uvicorn_websocket import UvicornWebSocket  # noqa: PLC0415
         except ImportError:
             return
         UvicornWebSocket.on_server_shutdown = staticmethod(lambda _connection: started())

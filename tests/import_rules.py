@@ -104,7 +104,7 @@ LAYERS = (
     ),
     Layer(
         "where we know the server that runs us",
-        ("host.*", "supervisor", "uvicorn_*", "worker_process"),
+        ("host.*", "hypercorn_host", "supervisor", "uvicorn_*", "worker_process"),
         packages=frozenset({"anyio", "click", "httptools", "uvicorn", "websockets"}),
     ),
     Layer(
@@ -166,6 +166,7 @@ BARE_ASYNCIO = (
     # A protocol class or a raw socket needs it there.
     "broker.*",
     "host.*",
+    "hypercorn_host",
     "socket_handover",
     "supervisor",
     "uvicorn_*",

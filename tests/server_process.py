@@ -137,6 +137,8 @@ def run_server(
 ) -> Iterator[ServerProcess]:
     """Run a server until the block is left; *settings* are `LASTCALL_…` in lower case.
 
+    A *command* that has no `--port` says where the port belongs by `{port}`.
+
     Whatever is left of its process group then is killed.
     """
     port = port or free_port()
@@ -152,7 +154,10 @@ def run_server(
             **{f"LASTCALL_{name.upper()}": str(value) for name, value in settings.items()},
         }
         log_path = base / "log"
-        line = [*command, "--port", str(port), *arguments]
+        line = [part.format(port=port) for part in command]
+        if line == [*command]:
+            line += ["--port", str(port)]
+        line += arguments
         if workers > 1:
             line += ["--workers", str(workers)]
         with log_path.open("ab") as log:
