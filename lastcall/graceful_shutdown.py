@@ -1,6 +1,8 @@
 """Runs a Drain: the clock, the signals and the order in which a worker leaves."""
 
+import dataclasses
 import signal
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -18,7 +20,7 @@ from lastcall.worker_coordinator import Coordinator
 SETTLING_TIME = 0.25
 """Seconds before and between looks at the siblings: a stop of all of them reaches each in turn."""
 SAME_CTRL_C = 0.5
-"""Two SIGINTs within so many seconds are one key press: from the terminal and from the master."""
+"""Signals within so many seconds are one key press: from the terminal and from the master."""
 
 
 class Why(StrEnum):
@@ -49,13 +51,17 @@ class GracefulShutdown:
         connections: ConnectionManager,
         coordinator: Coordinator,
         limit: StopLimit,
+        *,
+        settling_time: float = SETTLING_TIME,
+        clock: Callable[[], float] = anyio.current_time,
     ) -> None:
         """Leave *host* within *limit*."""
         self._settings = settings
         self._host = host
         self._connections = connections
         self._coordinator = coordinator
-        self._limit = limit
+        self._settling_time = settling_time
+        self._clock = clock
         self._policy = DrainPolicy(
             timeout=limit.seconds if host.drains else 0,
             notice_interval=settings.shutdown_notice_interval,
@@ -63,7 +69,7 @@ class GracefulShutdown:
         )
         self._why: Why | None = None
         self._drain: Drain | None = None
-        self._last_interrupt = float("-inf")
+        self._first_signal_at: float | None = None
         self._is_forced = False
         self._refuses = False
         self._requested = anyio.Event()
@@ -86,15 +92,15 @@ class GracefulShutdown:
         return self._policy.close_wait
 
     def on_signal(self, number: signal.Signals) -> None:
-        """SIGTERM and SIGINT ask to leave; a second Ctrl-C, some time later, wants it now."""
-        now = anyio.current_time()
-        if number == signal.SIGINT:
-            again = now - self._last_interrupt > SAME_CTRL_C
-            self._last_interrupt = now
-            if self.is_requested and again:
-                self.force()
-                return
-        self.request(Why.STOP)
+        """SIGTERM and SIGINT ask to leave; a Ctrl-C some time after either wants it now."""
+        now = self._clock()
+        if self._first_signal_at is None:
+            self._first_signal_at = now
+        is_second = now - self._first_signal_at > SAME_CTRL_C
+        if number == signal.SIGINT and is_second:
+            self.force()
+        else:
+            self.request(Why.STOP)
 
     def request(self, why: Why) -> None:
         """Leave because of *why*. The first reason counts, but a stop outweighs a recycling."""
@@ -107,8 +113,12 @@ class GracefulShutdown:
     def force(self) -> None:
         """Leave now: whoever is still there is closed, cleanly, at once."""
         self._is_forced = True
+        if self.finished.is_set():
+            # The clients have left; it is the server that waits for something of its own.
+            self._host.stop(now=True)
+            return
         if self._drain is not None:
-            self._drain.force(anyio.current_time())
+            self._drain.force(self._clock())
         self._changed.set()
 
     def server_stops(self) -> bool:
@@ -126,6 +136,7 @@ class GracefulShutdown:
     async def run(self) -> None:
         """Wait for a request, drain, tell the others, and let the server stop."""
         await self._requested.wait()
+        leaving_since = self._clock()
         self._coordinator.update(state="draining")
         counts = DrainCounts(at_start=self._connections.count)
         log_event(
@@ -135,12 +146,16 @@ class GracefulShutdown:
             clients=counts.at_start,
             seconds=self._policy.timeout,
         )
-        if self._host.drains:
-            with anyio.move_on_after(self._settings.shutdown_delay):
+        delay = min(self._settings.shutdown_delay, self._policy.timeout)
+        if delay:
+            with anyio.move_on_after(delay):
                 await self._forced()
+        # The limit counts from the signal: whoever would kill us does not know of our delay.
+        timeout = max(0.0, self._policy.timeout - (self._clock() - leaving_since))
+        self._drain = Drain(dataclasses.replace(self._policy, timeout=timeout), self._clock())
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._leave_listening_to_others)
-            await self._drain_clients(counts)
+            await self._drain_clients(self._drain, counts)
             tasks.cancel_scope.cancel()
         self._finish(counts)
         if self._why is not Why.RECYCLED:
@@ -160,37 +175,35 @@ class GracefulShutdown:
         )
         self.finished.set()
 
-    async def _drain_clients(self, counts: DrainCounts) -> None:
-        self._drain = Drain(self._policy, anyio.current_time())
+    async def _drain_clients(self, drain: Drain, counts: DrainCounts) -> None:
         if self._is_forced:
-            self._drain.force(anyio.current_time())
-        why: Disconnect = WorkerFailed() if self._why is Why.FAILED else ServerShutdown()
+            drain.force(self._clock())
         while True:
             self._changed = anyio.Event()
-            step = self._drain.step(
-                now=anyio.current_time(),
+            step = drain.step(
+                now=self._clock(),
                 open_connections=self._connections.count,
                 not_closed=self._connections.not_closed,
             )
-            self._take(step, why, counts)
+            self._take(step, drain, counts)
             if step.finished:
                 return
-            with anyio.CancelScope(deadline=step.wake_at):
+            with anyio.move_on_after(step.wake_at - self._clock()):
                 await self._changed.wait()
 
-    def _take(self, step: Step, why: Disconnect, counts: DrainCounts) -> None:
+    def _take(self, step: Step, drain: Drain, counts: DrainCounts) -> None:
         if step.notify:
             counts.notices += 1
             told = self._connections.notify_all(self._settings.shutdown_notice)
-            left = self._drain.deadline - anyio.current_time() if self._drain else 0
             log_event(
                 "drain_notice",
                 "told {told} clients, {gone} gone, {seconds_left:.0f} s left",
                 told=told,
-                gone=max(0, counts.at_start - told),
-                seconds_left=max(0.0, left),
+                gone=max(0, counts.at_start - self._connections.count),
+                seconds_left=max(0.0, drain.deadline - self._clock()),
             )
         if step.close:
+            why: Disconnect = WorkerFailed() if self._why is Why.FAILED else ServerShutdown()
             counts.closed += self._connections.close(step.close, why)
         if step.abort:
             counts.cut += self._connections.abort_all()
@@ -199,7 +212,7 @@ class GracefulShutdown:
         """While another worker is ready, new clients are its; otherwise we refuse them in words."""
         is_listening = True
         while True:
-            await anyio.sleep(SETTLING_TIME)
+            await anyio.sleep(self._settling_time)
             others = bool(self._coordinator.ready_siblings())
             if others and is_listening:
                 is_listening = not self._host.stop_listening()

@@ -3,8 +3,12 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-KILL_MARGIN = 2.0
-"""Seconds before a kill by which the last client has to be closed and the application shut down."""
+KILL_MARGIN = 5.0
+"""Seconds before a kill by which the last client has to be closed.
+
+Three of them are for clients to answer the close (`DrainPolicy.close_wait`), the others for the
+application's own shutdown.
+"""
 
 
 @dataclass(frozen=True, slots=True)

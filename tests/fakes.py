@@ -160,12 +160,14 @@ class RecordingGuest:
 
     heard: list[str | Disconnect] = field(default_factory=list)
     aborted: bool = False
+    at_end: Callable[[], object] = lambda: None
 
     def notify(self, text: str) -> None:
         self.heard.append(text)
 
     def disconnect(self, why: Disconnect) -> None:
         self.heard.append(why)
+        self.at_end()
 
     def abort(self) -> None:
         self.aborted = True

@@ -1,0 +1,374 @@
+"""The order in which a worker leaves, in a server that is played by the test."""
+
+import signal
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+import anyio
+import anyio.lowlevel
+import pytest
+
+from lastcall.connection import Connection
+from lastcall.connection_manager import ConnectionManager
+from lastcall.graceful_shutdown import SAME_CTRL_C, GracefulShutdown, Why
+from lastcall.hub import Hub
+from lastcall.settings import SHUTDOWN_NOTICE, Settings
+from lastcall.stop_limit import StopLimit
+from lastcall.worker_coordinator import WorkerRecord
+from tests.fakes import (
+    FakeCoordinator,
+    FakeHost,
+    RecordingGuest,
+    RecordingOwner,
+    RecordingTransport,
+    connect,
+)
+
+pytestmark = pytest.mark.anyio
+
+NOTICE = SHUTDOWN_NOTICE.encode()
+SHUTTING_DOWN = (1012, "server is shutting down", False)
+
+
+async def turns() -> None:
+    """Let every task go on until it waits for something that only the test can bring about."""
+    for _ in range(20):
+        await anyio.lowlevel.checkpoint()
+
+
+@dataclass
+class Scene:
+    """A worker that can leave, its clients, and a clock that the test may put forward."""
+
+    settings: dict[str, float] = field(default_factory=dict)
+    host: FakeHost = field(default_factory=FakeHost)
+    ahead: float = 0
+
+    def __post_init__(self) -> None:
+        """Put the worker together."""
+        self.owner = RecordingOwner()
+        self.coordinator = FakeCoordinator()
+        self.connections = ConnectionManager(Hub(lambda _flush: None), self._changed)
+        self.owner.at_end += [self.connections.disconnect]
+        settings = Settings(**{"shutdown_timeout": 60.0, **self.settings})  # type: ignore[arg-type]
+        self.shutdown = GracefulShutdown(
+            settings,
+            self.host,
+            self.connections,
+            self.coordinator,
+            StopLimit(settings.shutdown_timeout, "LASTCALL_SHUTDOWN_TIMEOUT"),
+            settling_time=0.001,
+            clock=lambda: anyio.current_time() + self.ahead,
+        )
+
+    def join(self, *, answers: bool = True) -> tuple[Connection, RecordingTransport]:
+        transport = RecordingTransport(ends_at_once=answers)
+        connection, _ = connect(self.owner, transport=transport)
+        self.connections.connect(connection)
+        return connection, transport
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Run the shutdown, which has to be over when the block is left."""
+        with anyio.fail_after(10):
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(self.shutdown.run)
+                await turns()
+                yield
+
+    async def put_forward(self, seconds: float) -> None:
+        """Let *seconds* pass in a moment."""
+        await turns()
+        self.ahead += seconds
+        self._changed()
+        await turns()
+
+    async def until(self, reached: Callable[[], bool]) -> None:
+        """Wait until the look at the siblings has led to what the test wants."""
+        done = anyio.Event()
+
+        def look() -> None:
+            if reached():
+                done.set()
+
+        self.coordinator.at_look = look
+        await done.wait()
+
+    def _changed(self) -> None:
+        self.shutdown.connections_changed()
+
+
+async def test_without_clients_the_end_comes_at_once() -> None:
+    scene = Scene()
+    async with scene.running():
+        assert scene.coordinator.states == []
+        scene.shutdown.on_signal(signal.SIGTERM)
+
+    assert scene.coordinator.states == ["draining"]
+    assert scene.coordinator.finished == [True]
+    assert scene.host.stops == [False]
+    assert scene.shutdown.finished.is_set()
+
+
+async def test_clients_are_told_at_once_and_the_last_one_out_ends_it() -> None:
+    scene = Scene()
+    first, told = scene.join()
+    second, _ = scene.join()
+    async with scene.running():
+        assert not scene.shutdown.is_requested
+        scene.shutdown.on_signal(signal.SIGTERM)
+        await turns()
+        assert scene.shutdown.is_requested
+        assert told.messages == [NOTICE]
+
+        first.ended(1000)
+        await turns()
+        assert not scene.shutdown.finished.is_set()
+        second.ended(1006)
+
+    assert scene.host.stops == [False]
+
+
+async def test_notices_are_repeated_until_the_deadline_closes_whoever_stayed() -> None:
+    scene = Scene({"shutdown_timeout": 0.05, "shutdown_notice_interval": 0.02})
+    _, transport = scene.join()
+    guest = RecordingGuest()
+    scene.connections.welcome(guest)
+    guest.at_end = lambda: scene.connections.goodbye(guest)
+    async with scene.running():
+        scene.shutdown.request(Why.STOP)
+
+    assert len(transport.messages) >= 2
+    assert set(transport.messages) == {NOTICE}
+    assert transport.closed == SHUTTING_DOWN
+    assert str(guest.heard[-1]) == "1012 server is shutting down"
+
+
+async def test_who_does_not_answer_the_close_is_cut_after_a_while() -> None:
+    scene = Scene({"shutdown_timeout": 10.0})
+    _, transport = scene.join(answers=False)
+    async with scene.running():
+        scene.shutdown.on_signal(signal.SIGTERM)
+        await scene.put_forward(10)
+        assert transport.closed == SHUTTING_DOWN
+        assert not transport.aborted
+        await scene.put_forward(3)
+
+    assert transport.aborted
+    assert scene.host.stops == [False]
+
+
+@pytest.mark.parametrize("first", [signal.SIGINT, signal.SIGTERM])
+async def test_signals_of_one_moment_are_one_stop(first: signal.Signals) -> None:
+    """A terminal's Ctrl-C reaches the worker by itself and through the master."""
+    scene = Scene()
+    connection, transport = scene.join()
+    async with scene.running():
+        for number in (first, signal.SIGINT, signal.SIGTERM, signal.SIGINT):
+            scene.shutdown.on_signal(number)
+        await turns()
+        assert transport.closed is None
+        connection.ended(1000)
+
+    assert scene.host.stops == [False]
+
+
+@pytest.mark.parametrize("first", [signal.SIGINT, signal.SIGTERM])
+async def test_a_second_ctrl_c_ends_it_now(first: signal.Signals) -> None:
+    scene = Scene()
+    _, transport = scene.join()
+    async with scene.running():
+        scene.shutdown.on_signal(first)
+        await scene.put_forward(SAME_CTRL_C + 0.01)
+        scene.shutdown.on_signal(signal.SIGTERM)
+        await turns()
+        assert transport.closed is None
+        scene.shutdown.on_signal(signal.SIGINT)
+
+    assert transport.closed == SHUTTING_DOWN
+    assert scene.host.stops == [True]
+
+
+async def test_an_impatient_thumb_is_a_second_ctrl_c_too() -> None:
+    """Each press is near the one before it; together they are longer than one."""
+    scene = Scene()
+    _, transport = scene.join()
+    async with scene.running():
+        for _ in range(3):
+            scene.shutdown.on_signal(signal.SIGINT)
+            await scene.put_forward(SAME_CTRL_C * 0.6)
+
+    assert transport.closed == SHUTTING_DOWN
+
+
+async def test_a_ctrl_c_after_the_last_client_reaches_the_server() -> None:
+    """It may be waiting for something of its own, and only Ctrl-C ends that."""
+    scene = Scene()
+    async with scene.running():
+        scene.shutdown.on_signal(signal.SIGINT)
+    await scene.put_forward(1)
+    scene.shutdown.on_signal(signal.SIGINT)
+
+    assert scene.host.stops == [False, True]
+
+
+async def test_a_recycled_worker_tells_nobody_and_lets_the_server_go_on() -> None:
+    scene = Scene()
+    connection, transport = scene.join()
+    async with scene.running():
+        assert scene.shutdown.server_stops()
+        await turns()
+        assert transport.messages == [NOTICE]
+        connection.ended(1000)
+
+    assert scene.coordinator.finished == [False]
+    assert scene.host.stops == []
+    assert not scene.shutdown.server_stops()
+
+
+async def test_a_stop_outweighs_a_recycling_and_its_ctrl_c_is_the_first() -> None:
+    scene = Scene()
+    connection, transport = scene.join()
+    async with scene.running():
+        scene.shutdown.request(Why.RECYCLED)
+        await scene.put_forward(5)
+        scene.shutdown.on_signal(signal.SIGINT)
+        scene.shutdown.request(Why.RECYCLED)
+        await turns()
+        assert transport.closed is None
+        connection.ended(1000)
+
+    assert scene.coordinator.finished == [True]
+    assert scene.host.stops == [False]
+
+
+async def test_a_failed_worker_lets_everybody_go_now_and_wants_a_successor() -> None:
+    scene = Scene({"shutdown_delay": 60})
+    _, transport = scene.join()
+    async with scene.running():
+        scene.shutdown.request(Why.FAILED)
+
+    assert transport.messages == []
+    assert transport.closed == (1012, "worker failed", False)
+    assert scene.coordinator.finished == [False]
+    assert scene.host.stops == [True]
+
+
+async def test_a_failure_in_the_middle_of_a_drain_ends_it() -> None:
+    scene = Scene()
+    _, transport = scene.join()
+    async with scene.running():
+        scene.shutdown.request(Why.STOP)
+        await turns()
+        scene.shutdown.request(Why.FAILED)
+
+    assert transport.closed == SHUTTING_DOWN
+    assert scene.coordinator.finished == [True]
+    assert scene.host.stops == [True]
+
+
+async def test_a_reload_waits_for_nobody() -> None:
+    scene = Scene({"shutdown_delay": 60}, host=FakeHost(drains=False))
+    _, transport = scene.join()
+    async with scene.running():
+        scene.shutdown.on_signal(signal.SIGTERM)
+
+    assert transport.messages == []
+    assert transport.closed == SHUTTING_DOWN
+
+
+async def test_during_the_delay_the_service_is_ordinary_and_a_second_ctrl_c_ends_it() -> None:
+    scene = Scene({"shutdown_delay": 30})
+    _, transport = scene.join()
+    async with scene.running():
+        scene.shutdown.on_signal(signal.SIGINT)
+        await scene.put_forward(1)
+        assert scene.shutdown.is_requested
+        assert (transport.messages, scene.coordinator.looks) == ([], 0)
+        scene.shutdown.on_signal(signal.SIGINT)
+
+    assert transport.closed == SHUTTING_DOWN
+
+
+async def test_the_delay_is_part_of_the_time_to_leave() -> None:
+    """Whoever kills us at the limit counts from the signal."""
+    scene = Scene({"shutdown_delay": 0.02, "shutdown_timeout": 60})
+    _, transport = scene.join()
+    async with scene.running():
+        scene.shutdown.on_signal(signal.SIGTERM)
+        await turns()
+        scene.ahead += 50
+        await scene.until(lambda: True)
+        assert transport.messages == [NOTICE]
+        await scene.put_forward(10)
+
+    assert transport.closed == SHUTTING_DOWN
+
+
+async def test_a_delay_that_is_longer_than_the_limit_is_cut() -> None:
+    scene = Scene({"shutdown_delay": 60, "shutdown_timeout": 0.02})
+    _, transport = scene.join()
+    async with scene.running():
+        scene.shutdown.on_signal(signal.SIGTERM)
+
+    assert transport.closed == SHUTTING_DOWN
+
+
+async def test_while_another_worker_is_ready_new_clients_are_its() -> None:
+    scene = Scene()
+    scene.coordinator.ready = [WorkerRecord(1)]
+    connection, _ = scene.join()
+    async with scene.running():
+        scene.shutdown.on_signal(signal.SIGTERM)
+        await scene.until(lambda: not scene.host.listens)
+        assert not scene.shutdown.refuses
+
+        scene.coordinator.ready = []
+        await scene.until(lambda: scene.host.listens and scene.shutdown.refuses)
+        scene.coordinator.ready = [WorkerRecord(1)]
+        await scene.until(lambda: not scene.host.listens)
+        assert not scene.shutdown.refuses
+        connection.ended(1000)
+
+    assert scene.host.changes == ["stop listening", "listen again", "stop listening", "stop"]
+
+
+async def test_with_nobody_else_new_clients_are_refused() -> None:
+    scene = Scene()
+    connection, _ = scene.join()
+    async with scene.running():
+        scene.shutdown.on_signal(signal.SIGTERM)
+        assert not scene.shutdown.refuses
+        await scene.until(lambda: scene.shutdown.refuses)
+        assert scene.shutdown.retry_after > 0
+        connection.ended(1000)
+
+    assert scene.host.changes == ["stop"]
+
+
+async def test_a_server_that_cannot_stop_listening_serves_on_while_another_is_ready() -> None:
+    scene = Scene(host=FakeHost(can_stop_listening=False))
+    scene.coordinator.ready = [WorkerRecord(1)]
+    connection, _ = scene.join()
+    async with scene.running():
+        scene.shutdown.on_signal(signal.SIGTERM)
+        await scene.until(lambda: len(scene.host.changes) > 1)
+        assert not scene.shutdown.refuses
+        connection.ended(1000)
+
+    assert set(scene.host.changes) == {"stop listening", "stop"}
+
+
+async def test_a_client_that_comes_during_the_drain_is_told_and_waited_for() -> None:
+    scene = Scene({"shutdown_notice_interval": 5})
+    first, _ = scene.join()
+    async with scene.running():
+        scene.shutdown.on_signal(signal.SIGTERM)
+        await turns()
+        late, transport = scene.join()
+        first.ended(1000)
+        await scene.put_forward(5)
+        assert transport.messages == [NOTICE]
+        assert not scene.shutdown.finished.is_set()
+        late.ended(1000)
