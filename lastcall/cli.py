@@ -102,5 +102,5 @@ def version() -> None:
 
 
 def main() -> None:
-    """Run the command line; the entry point of `lastcall` and `python -m lastcall`."""
+    """Run the command line."""
     app()
