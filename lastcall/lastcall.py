@@ -1,6 +1,7 @@
 """`Lastcall`: the whole library, as an application sees it."""
 
 import asyncio
+import contextlib
 import sys
 from collections.abc import AsyncIterator, Awaitable, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -145,13 +146,16 @@ class Lastcall(Endpoint):
                 self._running = now
                 with _gate(app, now):
                     yield
+                return
         except SettingsError as error:
             sys.stderr.write(f"lastcall: {error}\n")
             if not host.refuse_to_start():
                 raise
-            yield
         finally:
             self._running = None
+        # The server now ends with status 3, and cancels us on its way; that is no error to log.
+        with contextlib.suppress(asyncio.CancelledError):
+            yield
 
     def publish(
         self, channel: str, payload: Payload, *, idempotency_key: str = ""

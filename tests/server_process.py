@@ -75,8 +75,12 @@ class ServerProcess:
 
     def wait_ready(self, workers: int) -> None:
         """Return when *workers* workers take connections; fail with the log if they do not."""
-        wait_until(lambda: len(self.worker_pids()) >= workers, START_TIMEOUT, self._describe)
+        self.wait_workers(workers)
         wait_until(self._is_ready, START_TIMEOUT, self._describe)
+
+    def wait_workers(self, workers: int) -> None:
+        """Return when *workers* workers have said that they are ready."""
+        wait_until(lambda: len(self.worker_pids()) >= workers, START_TIMEOUT, self._describe)
 
     def _is_ready(self) -> bool:
         try:
