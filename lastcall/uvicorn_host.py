@@ -86,6 +86,9 @@ class UvicornHost:
             # Wakes a loop that waits in select: the handler runs between its byte codes.
             loop.call_soon_threadsafe(on_signal, received)
 
+        # Two Ctrl-C before we were there would make the server skip the lifespan's shutdown, and
+        # leave our files behind; with nobody connected, it ends at once in order, too.
+        self._server.force_exit = False
         previous = {number: signal.getsignal(number) for number in SIGNALS}
         try:
             for number, handler in previous.items():
@@ -164,7 +167,9 @@ class UvicornHost:
         self._spare.clear()
         number = self._first_signal or signal.SIGTERM
         handler = self._handlers.get(number, self._server.handle_exit)
-        handler(number, None)
+        # A second SIGINT would be taken for somebody in a hurry, who cuts the lifespan off.
+        if not self._server.should_exit:
+            handler(number, None)
         if now:
             loop = asyncio.get_running_loop()
             loop.call_later(FORCE_AFTER, self._server.handle_exit, signal.SIGINT, None)

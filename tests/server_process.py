@@ -76,11 +76,16 @@ class ServerProcess:
     def wait_ready(self, workers: int) -> None:
         """Return when *workers* workers take connections; fail with the log if they do not."""
         self.wait_workers(workers)
-        wait_until(self._is_ready, START_TIMEOUT, self._describe)
+        wait_until(self._is_ready, START_TIMEOUT, self.describe)
 
     def wait_workers(self, workers: int) -> None:
         """Return when *workers* workers have said that they are ready."""
-        wait_until(lambda: len(self.worker_pids()) >= workers, START_TIMEOUT, self._describe)
+
+        def are_ready() -> bool:
+            assert self.process.poll() is None, self.describe()
+            return len(self.worker_pids()) >= workers
+
+        wait_until(are_ready, START_TIMEOUT, self.describe)
 
     def _is_ready(self) -> bool:
         try:
@@ -88,8 +93,11 @@ class ServerProcess:
         except OSError:
             return False
 
-    def _describe(self) -> str:
-        return f"status {self.process.poll()}, files {self.records()}, log:\n{self.log}"
+    def describe(self) -> str:
+        return (
+            f"status {self.process.poll()}, group {self._group()}, files {self.records()}, "
+            f"log:\n{self.log}"
+        )
 
     def send_signal(self, number: signal.Signals) -> None:
         """Signal the process that was started: the master, if there is one."""
@@ -104,15 +112,22 @@ class ServerProcess:
         try:
             return self.process.wait(timeout)
         except subprocess.TimeoutExpired:
-            raise AssertionError(f"still running after {timeout} s: {self._describe()}") from None
+            raise AssertionError(f"still running after {timeout} s: {self.describe()}") from None
 
     def group_is_gone(self) -> bool:
-        """Whether no process of the group is left (zombies that init has to reap included)."""
-        try:
-            os.killpg(self.process.pid, 0)
-        except ProcessLookupError:
-            return True
-        return False
+        """Whether no process of the group runs any more."""
+        self.process.poll()
+        return not self._group()
+
+    def _group(self) -> list[str]:
+        found = []
+        for path in Path("/proc").glob("[0-9]*/stat"):
+            with contextlib.suppress(OSError):
+                name, _, rest = path.read_text().rpartition(")")
+                state, _parent, group = rest.split()[:3]
+                if int(group) == self.process.pid and state not in "ZX":
+                    found.append(f"{name}) {state}")
+        return found
 
     def leftovers(self) -> list[Path]:
         """What lies in the run directory: nothing, after a clean end."""

@@ -160,7 +160,7 @@ async def test_starts_and_stops_at_random_moments_leave_nothing(workers: int) ->
             server.wait(10)
             for client in connected:
                 assert (await client.closed())[0] == 1012, f"seed {seed}, cycle {cycle}"
-            wait_until(server.group_is_gone, 5)
+            wait_until(server.group_is_gone, 5, server.describe)
             said = f"seed {seed}, cycle {cycle}: {server.log}"
             assert server.leftovers() == [], said
             assert "Traceback" not in server.log, said

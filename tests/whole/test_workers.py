@@ -79,7 +79,7 @@ async def test_all_clients_are_told_served_and_closed(
             assert 2.3 < time.monotonic() - started < 5
 
         assert server.wait(5) == 0
-        wait_until(server.group_is_gone, 2)
+        wait_until(server.group_is_gone, 2, server.describe)
         assert server.leftovers() == []
         assert "Traceback" not in server.log
 
@@ -157,7 +157,7 @@ async def test_a_killed_worker_is_announced_by_the_others_and_replaced(
             lost = int(str(server.records()[victim]["connections"]))
             os.kill(victim, signal.SIGKILL)
 
-            survivors = [client for client in connected if not await is_cut(client)]
+            survivors = await survivors_of(connected)
             assert len(survivors) == len(connected) - lost
             line = f"{lost} client{'' if lost == 1 else 's'} disconnected."
             if lost:
@@ -171,6 +171,11 @@ async def test_a_killed_worker_is_announced_by_the_others_and_replaced(
         server.send_signal(signal.SIGTERM)
         assert server.wait(10) == 0
         assert server.leftovers() == []
+
+
+async def survivors_of(connected: list[Client]) -> list[Client]:
+    """Whoever is not cut."""
+    return [client for client in connected if not await is_cut(client)]
 
 
 async def is_cut(client: Client) -> bool:
@@ -226,14 +231,14 @@ async def test_kills_lose_and_double_nothing_for_the_others(command: tuple[str, 
             talk = Talk(connected[:20])
             killed: set[int] = set()
             for choose in (min, max):
-                witness = next(client for client in connected if not await is_cut(client))
+                witness = (await survivors_of(connected))[0]
                 await witness.hear(lambda _: True, times=len(witness.heard) + 200)
                 victim = choose(set(server.worker_pids()) - killed)
                 killed.add(victim)
                 os.kill(victim, signal.SIGKILL)
                 wait_until(lambda victim=victim: victim not in server.worker_pids(), 5)
             await talk.end()
-            survivors = [client for client in connected if not await is_cut(client)]
+            survivors = await survivors_of(connected)
             assert len(survivors) >= 5
             await all_hear_the_end(survivors)
 
@@ -255,7 +260,7 @@ async def test_orphans_of_a_killed_master_drain_and_leave() -> None:
                 await client.hear(SHUTDOWN_NOTICE)
             for client in connected:
                 assert (await client.closed())[0] == 1012
-        wait_until(server.group_is_gone, 5)
+        wait_until(server.group_is_gone, 5, server.describe)
         assert server.leftovers() == []
 
 
