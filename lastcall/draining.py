@@ -10,6 +10,9 @@ from starlette.websockets import WebSocket, WebSocketState
 from lastcall.connection_manager import ConnectionManager
 from lastcall.errors import Disconnect
 
+DRAINING = "lastcall.draining"
+"""Extension in the scope that keeps our WebSocket class from ending the endpoint by itself."""
+
 
 class Draining:
     """One request of the application's own that a leaving worker waits for.
@@ -54,6 +57,8 @@ class Draining:
     async def __aenter__(self) -> Self:
         """Count in."""
         await self._timeout.__aenter__()
+        if self._websocket is not None:
+            self._websocket.scope.setdefault("extensions", {})[DRAINING] = {}
         self._connections.welcome(self)
         return self
 

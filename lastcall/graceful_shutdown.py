@@ -125,7 +125,8 @@ class GracefulShutdown:
         """The server stops without a signal (`limit_max_requests`): drain before it goes on."""
         if self.finished.is_set():
             return False
-        self.request(Why.RECYCLED)
+        if not self.is_requested:
+            self.request(Why.RECYCLED)
         return True
 
     def connections_changed(self) -> None:

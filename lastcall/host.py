@@ -13,7 +13,13 @@ MASTER_VARIABLE = "LASTCALL_MASTER"
 
 
 type OnSignal = Callable[[signal.Signals], None]
-"""Called in the event loop for each SIGINT and SIGTERM."""
+"""Called in the event loop for each SIGINT and SIGTERM; the server does not get them."""
+
+type OnServerStop = Callable[[], bool]
+"""Called when the server stops by itself (`limit_max_requests`).
+
+True keeps the connections for the drain; the server waits until they have left.
+"""
 
 
 class Host(Protocol):
@@ -31,22 +37,17 @@ class Host(Protocol):
 
     @property
     def is_listening(self) -> bool:
-        """Whether the server takes connections: before, nobody should be sent here."""
+        """Whether the server takes connections: before and after, nobody should be sent here."""
         ...
 
     def stop_limits(self) -> list[StopLimit]:
         """The limits on our leaving that the server itself or what started it imposes."""
         ...
 
-    def signals(self, on_signal: OnSignal) -> AbstractContextManager[None]:
-        """While entered, SIGINT and SIGTERM go to *on_signal* and not to the server."""
-        ...
-
-    def on_server_stop(self, started: Callable[[], bool]) -> None:
-        """Have *started* called when the server stops without a signal, if it can say so.
-
-        True keeps the connections for the drain; the server waits until they have left.
-        """
+    def stops(
+        self, on_signal: OnSignal, on_server_stop: OnServerStop
+    ) -> AbstractContextManager[None]:
+        """While entered, whatever would stop the server comes to us first."""
         ...
 
     def stop_listening(self) -> bool:
@@ -85,12 +86,13 @@ class AsgiHost:
         return []
 
     @contextmanager
-    def signals(self, on_signal: OnSignal) -> Iterator[None]:  # noqa: ARG002  (left to the server)
-        """Leave the signals to the server."""
+    def stops(
+        self,
+        on_signal: OnSignal,  # noqa: ARG002  (the server deals with signals)
+        on_server_stop: OnServerStop,  # noqa: ARG002  (and does not say when it stops)
+    ) -> Iterator[None]:
+        """Leave everything to the server."""
         yield
-
-    def on_server_stop(self, started: Callable[[], bool]) -> None:
-        """It will not say."""
 
     def stop_listening(self) -> bool:
         """The listener is the server's."""

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lastcall.host import AsgiHost, Host, OnSignal
+from lastcall.host import AsgiHost, Host, OnServerStop, OnSignal
 from lastcall.process_identity import ProcessIdentity
 
 LOOK_EVERY = 0.05
@@ -42,7 +42,11 @@ class HypercornHost(AsgiHost):
         return bool(self._local("servers"))
 
     @contextmanager
-    def signals(self, on_signal: OnSignal) -> Iterator[None]:
+    def stops(
+        self,
+        on_signal: OnSignal,
+        on_server_stop: OnServerStop,  # noqa: ARG002  (it has one kind of stop)
+    ) -> Iterator[None]:
         """Take hypercorn's own stop for a SIGTERM; and a SIGTERM that it would just die of."""
         loop = asyncio.get_running_loop()
         is_ours = _nobody_handles(signal.SIGTERM)

@@ -59,7 +59,8 @@ async def running(
             now = RunningWorker(
                 settings, endpoints, Surroundings(host, neighbourhood, limit), tasks
             )
-            with host.signals(now.shutdown.on_signal), now.hearing_of_the_masters_end():
+            stops = host.stops(now.shutdown.on_signal, now.shutdown.server_stops)
+            with stops, now.hearing_of_the_masters_end():
                 await now.start()
                 yield now
                 await now.say_goodbye()
@@ -103,11 +104,10 @@ class RunningWorker:
     async def start(self) -> None:
         """Start every task; returns when publications are carried."""
         settings, start = self.worker.settings, self._tasks.start_soon
-        self._host.on_server_stop(self.shutdown.server_stops)
         await self._tasks.start(self._run_broker)
         start(self._leave)
         start(self._guard, "the clock", self._run_clock)
-        start(self._guard, "the ready watch", self._report_ready)
+        start(self._guard, "the watch on the server", self._watch_server)
         if settings.heartbeat_interval:
             start(self._guard, "the heartbeat", self._run_heartbeat)
         self._log_start()
@@ -172,12 +172,17 @@ class RunningWorker:
             await anyio.sleep(1)
             self.worker.next_second()
 
-    async def _report_ready(self) -> None:
+    async def _watch_server(self) -> None:
+        host, shutdown = self._host, self.shutdown
         # The lifespan starts before the port is bound; to be sent clients by then is too early.
-        while not self._host.is_listening:  # noqa: ASYNC110  (uvicorn has an attribute, no event)
+        while not host.is_listening:  # noqa: ASYNC110  (uvicorn has attributes, no events)
             await anyio.sleep(0.05)
-        if not self.shutdown.is_requested:
+        if not shutdown.is_requested:
             self.worker.coordinator.update(state="ready")
+        # A server that has reached its limit of requests closes its listener and tells nobody.
+        while host.is_listening and not shutdown.is_requested:  # noqa: ASYNC110  (the same)
+            await anyio.sleep(0.25)
+        shutdown.server_stops()
 
     def _start(self, coroutine: Coroutine[Any, Any, None]) -> None:
         async def run() -> None:

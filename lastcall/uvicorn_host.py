@@ -20,10 +20,11 @@ from typing import TYPE_CHECKING, Any, cast
 from uvicorn import Server
 from uvicorn.supervisors.multiprocess import Process as MultiprocessWorker
 
-from lastcall.host import MASTER_VARIABLE, AsgiHost, Host, OnSignal
+from lastcall.host import MASTER_VARIABLE, AsgiHost, Host, OnServerStop, OnSignal
 from lastcall.hypercorn_host import find_hypercorn
 from lastcall.process_identity import ProcessIdentity
 from lastcall.stop_limit import StopLimit
+from lastcall.uvicorn_websocket import UvicornWebSocket, install
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 FORCE_AFTER = 2.0
@@ -76,8 +77,20 @@ class UvicornHost:
         return limits
 
     @contextmanager
-    def signals(self, on_signal: OnSignal) -> Iterator[None]:
-        """Stand in front of uvicorn's handlers; outside the main thread there are none."""
+    def stops(self, on_signal: OnSignal, on_server_stop: OnServerStop) -> Iterator[None]:
+        """Stand in front of uvicorn's signal handlers, and of its end of every WebSocket."""
+        # Unless the operator chose another class (`--ws`), which then ends clients as it does.
+        if self._config.ws == "auto":
+            install(self._config)
+        UvicornWebSocket.on_server_shutdown = staticmethod(lambda _websocket: on_server_stop())
+        try:
+            with self._signals(on_signal):
+                yield
+        finally:
+            UvicornWebSocket.on_server_shutdown = None
+
+    @contextmanager
+    def _signals(self, on_signal: OnSignal) -> Iterator[None]:
         loop = asyncio.get_running_loop()
 
         def ours(number: int, _frame: FrameType | None) -> None:
@@ -118,14 +131,6 @@ class UvicornHost:
             yield
         finally:
             loop.add_signal_handler(number, worker.handle_exit, number, None)
-
-    def on_server_stop(self, started: Callable[[], bool]) -> None:
-        """Hear of `limit_max_requests` and the like from our own WebSocket class."""
-        try:
-            from lastcall.uvicorn_websocket import UvicornWebSocket  # noqa: PLC0415
-        except ImportError:
-            return
-        UvicornWebSocket.on_server_shutdown = staticmethod(lambda _connection: started())
 
     def stop_listening(self) -> bool:
         """Close this worker's listeners; only with siblings, who listen on the same socket."""

@@ -75,6 +75,10 @@ def install(config: "Config") -> None:
     config.ws_protocol_class = UvicornWebSocket
 
 
+DRAINING = "lastcall.draining"
+"""Mark in a scope's extensions: somebody tells this endpoint when to end."""
+
+
 class UvicornWebSocket(SocketReader):
     """One WebSocket: asyncio protocol below, `Transport` above."""
 
@@ -165,10 +169,15 @@ class UvicornWebSocket(SocketReader):
         self._host.deadlines.clear(self)
         self._end(self._code or _ABNORMAL)
 
+    @property
+    def drains(self) -> bool:
+        """Whether a drain ends it: it is detached, or its endpoint waits in `Lastcall.draining`."""
+        return self._endpoint is None or DRAINING in self._endpoint.scope["extensions"]
+
     def shutdown(self) -> None:
         """End the connection, because uvicorn stops."""
         hook = type(self).on_server_shutdown
-        if hook is not None and hook(self):
+        if hook is not None and self.drains and hook(self):
             return
         if self._endpoint is not None:
             self._endpoint.shutdown()

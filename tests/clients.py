@@ -66,9 +66,10 @@ class Client:
         await self.websocket.close()
         await self._reader
 
-    def cut(self) -> None:
+    async def cut(self) -> None:
         """Vanish without a word: the server sees a reset or an end."""
         self.websocket.transport.abort()
+        await self.websocket.wait_closed()
 
     async def _read(self) -> None:
         with contextlib.suppress(ConnectionClosed):

@@ -10,7 +10,7 @@ from lastcall.broker.base import Publication
 from lastcall.connection import Connection, ConnectionOwner, RemoteAddress
 from lastcall.connection_manager import Guest
 from lastcall.errors import Disconnect
-from lastcall.host import Host, OnSignal
+from lastcall.host import Host, OnServerStop, OnSignal
 from lastcall.process_identity import ProcessIdentity
 from lastcall.protocol.base import ClientProtocol, Command, Message
 from lastcall.protocol.plain_text import PlainText
@@ -196,13 +196,10 @@ class FakeHost:
         return []
 
     @contextmanager
-    def signals(self, on_signal: OnSignal) -> Iterator[None]:
-        self.on_signal = on_signal
+    def stops(self, on_signal: OnSignal, on_server_stop: OnServerStop) -> Iterator[None]:
+        self.on_signal, self.on_stop = on_signal, on_server_stop
         yield
-        self.on_signal = None
-
-    def on_server_stop(self, started: Callable[[], bool]) -> None:
-        self.on_stop = started
+        self.on_signal = self.on_stop = None
 
     def stop_listening(self) -> bool:
         self._note("stop listening")

@@ -73,7 +73,7 @@ async def test_all_are_told_who_connects_and_the_others_who_disconnects(
 
         await clean.close()
         await witness.hear(f"{clean.name} disconnected.")
-        broken.cut()
+        await broken.cut()
         await witness.hear(f"{broken.name} disconnected.")
         assert f"{clean.name} disconnected." not in clean.heard
 

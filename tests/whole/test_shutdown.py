@@ -60,7 +60,7 @@ async def test_ends_at_once_when_the_last_client_is_cut(server: ServerProcess) -
     client = await Client.connect(server.websocket_url)
     server.send_signal(signal.SIGTERM)
     await client.hear(SHUTDOWN_NOTICE)
-    client.cut()
+    await client.cut()
 
     assert server.wait(5) == -signal.SIGTERM
 

@@ -59,8 +59,9 @@ async def spread(server: ServerProcess, connected: list[Client]) -> None:
 async def test_all_clients_are_told_served_and_closed(
     command: tuple[str, ...], stop: Callable[[ServerProcess], None]
 ) -> None:
-    settings = {"shutdown_timeout": 2.5, "shutdown_notice_interval": 1}
-    with run_server(command=command, workers=3, **settings) as server:
+    with run_server(
+        command=command, workers=3, shutdown_timeout=2.5, shutdown_notice_interval=1
+    ) as server:
         async with clients(server.websocket_url, 12) as connected:
             await spread(server, connected)
             started = time.monotonic()
