@@ -185,7 +185,7 @@ class FakeHost:
     def __init__(self, *, drains: bool = True, can_stop_listening: bool = True) -> None:
         self.drains = drains
         self.listens = True
-        self.stops: list[bool] = []
+        self.stopped: list[bool] = []
         self.changes: list[str] = []
         self.on_signal: OnSignal | None = None
         self.on_stop: Callable[[], bool] | None = None
@@ -215,7 +215,7 @@ class FakeHost:
         return True
 
     def stop(self, *, now: bool) -> None:
-        self.stops.append(now)
+        self.stopped.append(now)
         self._note("stop")
 
     def send(self, number: signal.Signals) -> None:

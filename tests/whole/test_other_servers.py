@@ -59,7 +59,7 @@ async def test_clients_are_served_and_let_go_with_codes(name: str) -> None:
                 await client.hear(HEARTBEAT, times=2)
             assert server.get("/health/live")[0] == 200
             assert server.get("/health/ready")[0] == 200
-            third.cut()
+            await third.cut()
             await first.hear(f"{third.name} disconnected.")
             await second.send("x" * 101)
             assert await second.closed() == (1009, "message too big")
