@@ -167,12 +167,6 @@ class StreamLog:
         stream = self._streams.get(channel) or self._begin(channel, now)
         return StreamPosition(stream.head, stream.epoch)
 
-    def oldest(self, channel: str, now: float) -> StreamPosition:
-        """The position after which *channel* has everything."""
-        stream = self._streams.get(channel) or self._begin(channel, now)
-        stream.trim(self._limits, now)
-        return StreamPosition(stream.start, stream.epoch)
-
     def history(
         self, channel: str, since: StreamPosition | None, limit: int | None, now: float
     ) -> History:

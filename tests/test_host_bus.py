@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lastcall.broker import bus_client, bus_connection, sequencer
+from lastcall.broker import bus_connection, history_pages, unacknowledged
 from lastcall.broker.base import HistoryLimits, Publication, StreamPosition
 from lastcall.broker.bus_client import BusClient
 from lastcall.broker.bus_messages import (
@@ -212,7 +212,7 @@ async def test_another_log_is_another_epoch_to_everybody() -> None:
 async def test_history_is_read_over_many_pages() -> None:
     async with running_bus() as bus:
         client, _, _ = bus.worker()
-        big = b"x" * (sequencer.PAGE_BYTES // 4)
+        big = b"x" * (history_pages.PAGE_BYTES // 4)
         for result in [publish(client, b"") for _ in range(2100)] + [publish(client, big)]:
             await result
         for _ in range(9):
@@ -261,16 +261,16 @@ async def test_unacknowledged_publications_are_bounded_in_bytes_and_time() -> No
     client = BusClient()
     client.open(Heard())
     piece = b"x" * 2**20
-    waiting = [publish(client, piece) for _ in range(bus_client.MAX_PENDING_BYTES // 2**20)]
+    waiting = [publish(client, piece) for _ in range(unacknowledged.MAX_BYTES // 2**20 - 1)]
     with pytest.raises(BrokerUnavailable, match="too many"):
-        await publish(client, b"one more")
+        await publish(client, piece)
     with pytest.raises(BrokerUnavailable, match="more than"):
-        await publish(client, b"x" * (bus_client.MAX_DATA + 1))
+        await publish(client, b"x" * (unacknowledged.MAX_DATA + 1))
 
     now = asyncio.get_running_loop().time()
     client.expire(now)
     assert not waiting[0].done()
-    client.expire(now + bus_client.ANSWER_SECONDS + 1)
+    client.expire(now + unacknowledged.ANSWER_SECONDS + 1)
     for result in waiting:
         with pytest.raises(BrokerUnavailable, match="in time"):
             await result

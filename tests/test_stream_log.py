@@ -266,7 +266,6 @@ def test_the_limits_hold_for_what_comes_from_the_file() -> None:
     log.fill("a", StreamPosition(5, "e"), [*from_file(4, at=0), *from_file(5, at=30)], 70)
 
     assert read(log, "a") == [b"5"]
-    assert log.oldest("a", 70) == StreamPosition(4, "e")
 
 
 CHANNELS = st.sampled_from(["a", "b"])

@@ -5,17 +5,14 @@ sequencer's own worker and all others run the same code.
 """
 
 import asyncio
-import secrets
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
 
 from lastcall.broker.base import BrokerEvents, History, Publication, StreamPosition
 from lastcall.broker.bus_messages import (
     Delivery,
     FromSequencer,
     FromWorker,
-    Outcome,
     Outcomes,
     Page,
     Pong,
@@ -24,28 +21,10 @@ from lastcall.broker.bus_messages import (
     Subscribe,
     Unsubscribe,
 )
+from lastcall.broker.unacknowledged import ANSWER_SECONDS, Unacknowledged, fail
 from lastcall.errors import BrokerUnavailable, UnrecoverablePosition
-from lastcall.stream_log import Append
-
-ANSWER_SECONDS = 10.0
-"""How long a publisher or reader waits for its answer, through the loss of any sequencer."""
-MAX_PENDING_BYTES = 16 * 2**20
-"""What may wait to be acknowledged; more is refused at once."""
-MAX_DATA = 16 * 2**20
-"""Bytes of one publication."""
-_OVERHEAD = 256
-"""About what a pending publication takes beside its data."""
 
 NOT_RUNNING = "the broker is not running"
-
-
-@dataclass(eq=False, slots=True)
-class _Pending:
-    """A publication that is not acknowledged."""
-
-    append: Append
-    result: "asyncio.Future[StreamPosition]"
-    until: float
 
 
 @dataclass(eq=False, slots=True)
@@ -93,10 +72,7 @@ class BusClient:
         self._events: BrokerEvents | None = None
         self._send: Callable[[FromWorker], None] | None = None
         self._available = False
-        self._publisher = secrets.randbits(62) | 1
-        self._sequence = 0
-        self._pending: dict[int, _Pending] = {}
-        self._pending_bytes = 0
+        self._unacknowledged = Unacknowledged()
         self._subscriptions: dict[str, _Subscription] = {}
         self._request = 0
         self._asked: dict[int, _Subscription | _Reading] = {}
@@ -111,13 +87,12 @@ class BusClient:
         """Fail all that waits."""
         self.disconnected()
         self._events = None
-        for pending in list(self._pending.values()):
-            self._settle(pending, NOT_RUNNING)
+        self._unacknowledged.fail_all(NOT_RUNNING)
         for subscription in self._subscriptions.values():
             for waiting in subscription.waiting:
-                _fail(waiting, NOT_RUNNING)
+                fail(waiting, NOT_RUNNING)
         for reading in self._readings:
-            _fail(reading.result, NOT_RUNNING)
+            fail(reading.result, NOT_RUNNING)
         self._subscriptions.clear()
 
     def connected(self, send: Callable[[FromWorker], None]) -> None:
@@ -125,8 +100,8 @@ class BusClient:
         self._send = send
         for subscription in list(self._subscriptions.values()):
             self._ask_for(subscription)
-        for pending in list(self._pending.values()):
-            send(Publish(pending.append))
+        for append in self._unacknowledged:
+            send(Publish(append))
         for reading in list(self._readings):
             self._ask(reading)
 
@@ -140,19 +115,14 @@ class BusClient:
         self, channel: str, data: bytes, *, binary: bool, idempotency_key: str
     ) -> "asyncio.Future[StreamPosition]":
         """See `Broker.publish`."""
-        loop = asyncio.get_running_loop()
-        result: asyncio.Future[StreamPosition] = loop.create_future()
-        if refusal := self._refusal(data):
-            _fail(result, refusal)
+        result: asyncio.Future[StreamPosition] = asyncio.get_running_loop().create_future()
+        if self._events is None:
+            fail(result, NOT_RUNNING)
             return result
-        self._sequence += 1
-        settled = next(iter(self._pending), self._sequence) - 1
-        append = Append(
-            channel, data, binary, idempotency_key, self._publisher, self._sequence, settled
+        append = self._unacknowledged.add(
+            channel, data, binary=binary, key=idempotency_key, result=result
         )
-        self._pending[self._sequence] = _Pending(append, result, loop.time() + ANSWER_SECONDS)
-        self._pending_bytes += len(data) + _OVERHEAD
-        if self._send is not None:
+        if append is not None and self._send is not None:
             self._send(Publish(append))
         return result
 
@@ -178,7 +148,7 @@ class BusClient:
         """See `Broker.unsubscribe`."""
         if (subscription := self._subscriptions.get(channel)) is not None:
             for waiting in subscription.waiting:
-                _fail(waiting, f"{channel!r} was unsubscribed meanwhile")
+                fail(waiting, f"{channel!r} was unsubscribed meanwhile")
             self._drop(subscription)
 
     async def history(
@@ -197,8 +167,7 @@ class BusClient:
 
     def expire(self, now: float) -> None:
         """Fail what was not acknowledged in time; call it about every second."""
-        while self._pending and (oldest := next(iter(self._pending.values()))).until <= now:
-            self._settle(oldest, "it was not acknowledged in time")
+        self._unacknowledged.expire(now)
         again, self._failed = self._failed, set()
         for subscription in again:
             if self._subscriptions.get(subscription.channel) is subscription:
@@ -211,7 +180,7 @@ class BusClient:
                 self._deliver(publication)
             case Outcomes(outcomes):
                 for outcome in outcomes:
-                    self._take_outcome(outcome)
+                    self._unacknowledged.take(outcome)
             case Page():
                 self._take_page(message)
             case Pong(writable):
@@ -219,6 +188,10 @@ class BusClient:
 
     def _deliver(self, publication: Publication) -> None:
         subscription = self._subscriptions.get(publication.channel)
+        if subscription is None and self._send is not None:
+            # On its way while we unsubscribed; or the sequencer took that before the subscribing,
+            # for which it had to read the file.
+            self._send(Unsubscribe(publication.channel))
         # Without a position these are the last ones of a subscription that was given up.
         if subscription is None or subscription.position is None or self._events is None:
             return
@@ -233,17 +206,6 @@ class BusClient:
         subscription.position = StreamPosition(publication.offset, publication.epoch)
         self._events.deliver(publication)
 
-    def _take_outcome(self, outcome: Outcome) -> None:
-        pending = self._pending.get(outcome.sequence)
-        if pending is None:
-            return
-        if outcome.position is None:
-            self._settle(pending, outcome.reason)
-            return
-        self._forget(pending)
-        if not pending.result.done():
-            pending.result.set_result(outcome.position)
-
     def _take_page(self, page: Page) -> None:
         asker = self._asked.pop(page.request, None)
         if isinstance(asker, _Reading):
@@ -257,7 +219,7 @@ class BusClient:
             # Asked again soon; until then this channel is silent, not wrong.
             self._failed.add(subscription)
             for waiting in subscription.waiting:
-                _fail(waiting, page.failure)
+                fail(waiting, page.failure)
             return
         before, subscription.position = subscription.position, page.since
         if before not in (None, page.since) and self._events is not None:
@@ -274,7 +236,7 @@ class BusClient:
         if reading.result.done():
             return
         if page.failure:
-            _fail(reading.result, page.failure)
+            fail(reading.result, page.failure)
         elif page.unrecoverable and reading.since is not None:
             since = reading.since
             reading.result.set_exception(
@@ -316,33 +278,11 @@ class BusClient:
             if self._send is not None:
                 self._send(Unsubscribe(subscription.channel))
 
-    def _refusal(self, data: bytes) -> str:
-        if self._events is None:
-            return NOT_RUNNING
-        if len(data) > MAX_DATA:
-            return f"{len(data)} bytes are more than the {MAX_DATA} that one publication may have"
-        if self._pending_bytes > MAX_PENDING_BYTES:
-            return "too many publications wait to be acknowledged"
-        return ""
-
     def _require_open(self) -> None:
         if self._events is None:
             raise BrokerUnavailable(NOT_RUNNING)
-
-    def _settle(self, pending: _Pending, reason: str) -> None:
-        self._forget(pending)
-        _fail(pending.result, reason)
-
-    def _forget(self, pending: _Pending) -> None:
-        del self._pending[pending.append.sequence]
-        self._pending_bytes -= len(pending.append.data) + _OVERHEAD
 
     def _tell_available(self, *, yes: bool) -> None:
         if yes != self._available and self._events is not None:
             self._available = yes
             self._events.available(yes)
-
-
-def _fail(result: "asyncio.Future[Any]", reason: str) -> None:
-    if not result.done():
-        result.set_exception(BrokerUnavailable(reason))

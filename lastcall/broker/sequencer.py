@@ -4,14 +4,14 @@ import contextlib
 import logging
 import sqlite3
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 
 import anyio
 import anyio.to_thread
 
-from lastcall.broker.base import History, HistoryLimits, Publication, StreamPosition
+from lastcall.broker.base import HistoryLimits, StreamPosition
 from lastcall.broker.bus_messages import (
     Delivery,
     FromWorker,
@@ -26,7 +26,8 @@ from lastcall.broker.bus_messages import (
     Subscribe,
     Unsubscribe,
 )
-from lastcall.errors import LastcallError, UnrecoverablePosition
+from lastcall.broker.history_pages import HistoryPages
+from lastcall.errors import LastcallError
 from lastcall.log_file import CHECKPOINT_BYTES, RESTART_BYTES, LogFile
 from lastcall.stream_log import Append, Batch, StreamLog
 
@@ -37,9 +38,6 @@ MAX_BATCH_BYTES = 4 * 2**20
 """A commit takes at most so much, so that nobody's first publication waits for everybody's last."""
 MAX_WAITING_BYTES = 64 * 2**20
 """What may wait for the disk, of all workers; more is refused."""
-PAGE = 1000
-PAGE_BYTES = 2**20
-"""One answer holds at most so much of a history; its reader asks again."""
 UPKEEP_SECONDS = 0.5
 FLUSH_SECONDS = 3.0
 """How long a sequencer that leaves goes on writing what has arrived."""
@@ -66,6 +64,7 @@ class Sequencer:
         self._file = file
         self._log = log
         self._limits = limits
+        self._history = HistoryPages(file, log, limits, clock)
         self._clock = clock
         self._one_call = anyio.CapacityLimiter(1)
         self._peers: set[Peer] = set()
@@ -215,14 +214,10 @@ class Sequencer:
 
     def _subscribe(self, peer: Peer, asked: Subscribe) -> None:
         """Answer with what follows *since*; live from the page on that reaches the top."""
-        if asked.since is None:
-            here = self._log.position(asked.channel, self._clock())
-            page = Page(asked.request, here, (), here)
-        else:
-            found = self._page(peer, asked, asked.since)
-            if found is None:
-                return
-            page = found
+        page = self._history.page(asked)
+        if page is None:
+            self._load_for(peer, asked)
+            return
         if page.end == page.top:
             self._subscribers.setdefault(asked.channel, set()).add(peer)
             peer.channels.add(asked.channel)
@@ -236,38 +231,15 @@ class Sequencer:
                 del self._subscribers[channel]
 
     def _read(self, peer: Peer, asked: Read) -> None:
-        if (page := self._page(peer, asked, asked.since, asked.limit)) is not None:
-            peer.send(Outgoing(page))
+        page = self._history.page(asked)
+        if page is None:
+            self._load_for(peer, asked)
+            return
+        peer.send(Outgoing(page))
 
-    def _page(
-        self,
-        peer: Peer,
-        asked: Subscribe | Read,
-        since: StreamPosition | None,
-        limit: int | None = None,
-    ) -> Page | None:
-        """One page after *since*; None if the file has to be read first, which is then begun."""
-        now, unrecoverable = self._clock(), False
-        if self._load(peer, asked, since):
-            return None
-        try:
-            history = self._log.history(asked.channel, since, _at_most(limit), now)
-        except UnrecoverablePosition:
-            # It may reach back further than the ring does; the reader gets all there is.
-            if self._load(peer, asked, None):
-                return None
-            unrecoverable, since = True, None
-            history = self._log.history(asked.channel, None, _at_most(limit), now)
-        publications = _fitting(history)
-        start = since or _before(history)
-        return Page(asked.request, start, publications, history.top, unrecoverable)
-
-    def _load(self, peer: Peer, asked: Subscribe | Read, since: StreamPosition | None) -> bool:
-        if self._log.older_in_file(asked.channel, since) is None:
-            return False
+    def _load_for(self, peer: Peer, asked: Subscribe | Read) -> None:
         self._to_load.append((peer, asked))
         self._load_asked.set()
-        return True
 
     async def _expire(self) -> None:
         """Forget what is old; between two batches, because a batch in flight stands on it."""
@@ -311,12 +283,9 @@ class Sequencer:
             peer, asked = self._to_load.popleft()
             if peer not in self._peers:
                 continue
-            end = self._log.older_in_file(asked.channel, None)
             try:
-                if end is not None:
-                    read = partial(self._file.read, asked.channel, end, self._limits, self._clock())
-                    older = await self._in_thread(read)
-                    self._log.fill(asked.channel, end, older, self._clock())
+                if (read := self._history.read(asked.channel)) is not None:
+                    self._history.take(asked.channel, await self._in_thread(read))
             except (OSError, sqlite3.Error) as error:
                 nowhere = StreamPosition(0, "")
                 failure = f"the log cannot be read ({error})"
@@ -331,23 +300,3 @@ class Sequencer:
         with anyio.CancelScope(shield=True):
             results.append(await anyio.to_thread.run_sync(call, limiter=self._one_call))
         return results[0]
-
-
-def _at_most(limit: int | None) -> int:
-    return PAGE if limit is None else min(limit, PAGE)
-
-
-def _fitting(history: History) -> Sequence[Publication]:
-    """As many of the publications as one page holds, but at least one."""
-    size = 0
-    for number, publication in enumerate(history.publications):
-        size += len(publication.data)
-        if size > PAGE_BYTES and number:
-            return history.publications[:number]
-    return history.publications
-
-
-def _before(history: History) -> StreamPosition:
-    """The position that the publications follow."""
-    first = history.publications[:1]
-    return StreamPosition(first[0].offset - 1, first[0].epoch) if first else history.top
