@@ -23,19 +23,19 @@ _READ_AHEAD = 65_536
 
 
 class SocketReader(SocketWriter):
-    """Delivers messages to `_events`, unless something holds them.
+    """Delivers messages to `_events`, unless something stops it.
 
-    What is held stays bytes, undecoded: it is bounded, and can be handed over as it is.
+    What is not delivered stays bytes, undecoded: bounded, and ready to be handed over.
     """
 
-    __slots__ = ("_deaf", "_early", "_events", "_heard", "_hold", "_reader", "_reading")
+    __slots__ = ("_deaf", "_early", "_events", "_heard", "_reader", "_reading", "_stopped_by")
 
     def __init__(self, limit: int) -> None:
-        """Hold everything until the handshake is answered."""
+        """Deliver nothing until the handshake is answered."""
         super().__init__()
         self._reader = FrameReader(limit)
         self._events: TransportEvents | None = None
-        self._hold = UNANSWERED
+        self._stopped_by = UNANSWERED
         self._reading = True
         """Whether the loop reads from the socket."""
         self._deaf = False
@@ -52,7 +52,7 @@ class SocketReader(SocketWriter):
 
     def resume(self) -> None:
         """Deliver and read again, soon."""
-        if self._early is not None and self._hold & PAUSED:
+        if self._early is not None and self._stopped_by & PAUSED:
             asyncio.get_running_loop().call_soon(self._deliver_early)
         self._release(PAUSED)
 
@@ -65,14 +65,14 @@ class SocketReader(SocketWriter):
     def _take(self, data: bytes) -> None:
         self._heard = True
         self._reader.feed(data)
-        if not self._hold:
+        if not self._stopped_by:
             self._read()
         elif self._reader.unread > _READ_AHEAD:
             self._stop_reading(0)
 
     def _read(self) -> None:
         reader = self._reader
-        while not self._hold and (event := reader.next_event()) is not None:
+        while not self._stopped_by and (event := reader.next_event()) is not None:
             if type(event) is not Message:
                 self._obey(event)
             elif self._events is not None and not self._deaf:
@@ -81,18 +81,18 @@ class SocketReader(SocketWriter):
     def _go_deaf(self) -> None:
         """Read on for the client's close frame only, whatever comes before it."""
         self._deaf, self._early = True, None
-        self._release(self._hold)
+        self._release(self._stopped_by)
 
     def _stop_reading(self, why: int) -> None:
-        self._hold |= why
+        self._stopped_by |= why
         if self._reading and not self._tcp.is_closing():
             self._reading = False
             self._tcp.pause_reading()
 
     def _release(self, why: int) -> None:
-        """Some reasons to hold are gone; go on, soon, if they were the last."""
-        held, self._hold = self._hold, self._hold & ~why
-        if not held or self._hold or self._tcp.is_closing():
+        """Some reasons to stop are gone; go on, soon, if they were the last."""
+        before, self._stopped_by = self._stopped_by, self._stopped_by & ~why
+        if not before or self._stopped_by or self._tcp.is_closing():
             return
         if self._reader.unread:
             asyncio.get_running_loop().call_soon(self._read)
@@ -101,7 +101,7 @@ class SocketReader(SocketWriter):
             self._tcp.resume_reading()
 
     def _deliver_early(self) -> None:
-        while self._early and not self._hold & PAUSED:
+        while self._early and not self._stopped_by & PAUSED:
             message = self._early.popleft()
             if len(message.data) > self._reader.limit:
                 self._obey(Failed(TOO_BIG, "message too big"))

@@ -138,7 +138,7 @@ class UvicornWebSocket(SocketReader):
     def abort(self) -> None:
         """Cut the connection now; its end is told soon, not inside this call."""
         if self._stage != _GONE:
-            self._stage, self._deaf = _CLOSED, True
+            self._stage, self._deaf, self._early = _CLOSED, True, None
             super().abort()
 
     # --- uvicorn and the event loop
@@ -196,7 +196,7 @@ class UvicornWebSocket(SocketReader):
     def _keep_alive(self) -> None:
         host = self._host
         interval = host.ping_interval or 0
-        if self._heard or self._hold & PAUSED:  # while paused we could not hear
+        if self._heard or self._stopped_by & PAUSED:  # while paused we could not hear
             self._heard = self._pinged = False
             host.deadlines.set(self, interval)
         elif self._pinged:
@@ -266,10 +266,10 @@ class UvicornWebSocket(SocketReader):
         """Belong to *events* from here on; *early* is what was received before, and comes first."""
         self._endpoint, self._events, self._early = None, events, early
         self._backlog_limit, self._reader.limit = max_backlog, max_message_size
-        self._hold |= EARLY
+        self._stopped_by |= EARLY
         loop = asyncio.get_running_loop()
         if self._stage < _CLOSED:
-            self._hold &= ~PAUSED  # that was the endpoint's
+            self._stopped_by &= ~PAUSED  # that was the endpoint's
             loop.call_soon(self._deliver_early)
         else:
             loop.call_soon(self._end, self._code or _ABNORMAL)

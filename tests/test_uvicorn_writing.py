@@ -2,7 +2,9 @@
 
 import asyncio
 import os
+import socket
 import ssl
+import struct
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ import pytest
 from websockets.asyncio.client import connect
 
 from lastcall.protocol.base import Message
+from lastcall.uvicorn_websocket import UvicornWebSocket
 from tests.uvicorn_host import Received, detaching, hosting, raw_client
 from tests.websocket_bytes import FIN, frame
 
@@ -151,3 +154,37 @@ async def test_direct_writes_never_overtake() -> None:
         assert (await client.response()).startswith(b"HTTP/1.1 101 ")
         for number in range(10):
             assert await client.frame() == (0x81, b"%d" % number)
+
+
+@pytest.mark.parametrize("end", ["close", "reset", "abort", "close frame"])
+async def test_descriptor_is_ours_until_we_are_told(
+    end: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a direct write could reach whoever was given the same number next."""
+    events = Received()
+    still_open: list[bool] = []
+    original = UvicornWebSocket.connection_lost
+
+    def connection_lost(connection: UvicornWebSocket, error: Exception | None) -> None:
+        still_open.append(os.fstat(connection._fd).st_ino == socket_of_server)  # noqa: SLF001  (the point)
+        original(connection, error)
+        assert connection._fd == -1  # noqa: SLF001  (the point)
+
+    monkeypatch.setattr(UvicornWebSocket, "connection_lost", connection_lost)
+    async with hosting(detaching(events)) as host, raw_client(host) as client:
+        await host.until(lambda: hasattr(events, "transport"))
+        socket_of_server = os.fstat(host.connection._fd).st_ino  # noqa: SLF001  (the point)
+        if end == "close":
+            client.writer.close()
+        elif end == "close frame":
+            client.writer.write(frame(CLOSE))
+        elif end == "abort":
+            events.transport.abort()
+        else:
+            linger = struct.pack("ii", 1, 0)
+            client.writer.get_extra_info("socket").setsockopt(
+                socket.SOL_SOCKET, socket.SO_LINGER, linger
+            )
+            client.writer.transport.abort()
+        await host.empty()
+    assert still_open == [True]
