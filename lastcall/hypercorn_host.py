@@ -7,11 +7,13 @@ changed; where it looks different, we are on a server that we know nothing about
 
 import asyncio
 import multiprocessing
+import os
 import signal
 import threading
 from collections.abc import Coroutine, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from socket import SHUT_RDWR, socket
 from typing import TYPE_CHECKING, Any
 
 from lastcall.host import AsgiHost, Host, OnServerStop, OnSignal
@@ -19,6 +21,8 @@ from lastcall.process_identity import ProcessIdentity
 
 LOOK_EVERY = 0.05
 """Seconds between looks for the listeners; hypercorn has no event for them."""
+ALL_STOPPED = 0.5
+"""Seconds in which every worker has heard of the stop: they ask ten times a second."""
 
 
 class HypercornHost(AsgiHost):
@@ -70,10 +74,27 @@ class HypercornHost(AsgiHost):
     async def _wait_for_stop(self, on_signal: OnSignal) -> None:
         while not self.is_listening:  # noqa: ASYNC110  (a variable of a coroutine has no event)
             await asyncio.sleep(LOOK_EVERY)
-        terminated = getattr(self._local("context"), "terminated", None)
-        if terminated is not None:
-            await terminated.wait()
+        context = self._local("context")
+        if not hasattr(context, "terminated"):
+            return
+        # hypercorn closes its own; these are for `_refuse_connections`.
+        listeners = [socket(fileno=os.dup(each.fileno())) for each in self._listeners()]
+        try:
+            await context.terminated.wait()
             on_signal(signal.SIGTERM)
+            if not context.terminate.is_set():
+                await asyncio.sleep(ALL_STOPPED)
+                _refuse_connections(listeners)
+        finally:
+            for each in listeners:
+                each.close()
+
+    def _listeners(self) -> list[socket]:
+        """What somebody else keeps open."""
+        sockets = self._local("sockets")
+        if sockets is None or self.master is None:
+            return []
+        return [*sockets.secure_sockets, *sockets.insecure_sockets]
 
     def _local(self, name: str) -> Any:
         frame = getattr(self._serving, "cr_frame", None)
@@ -91,6 +112,17 @@ def find_hypercorn() -> HypercornHost | None:
         if "hypercorn" in Path(code.co_filename).parts:
             return HypercornHost(coroutine)
     return None
+
+
+def _refuse_connections(listeners: list[socket]) -> None:
+    """Have the kernel refuse who connects now, for all workers: they stop together.
+
+    The master keeps its listeners open, where nobody accepts: clients would hang until the end. If
+    this is a reload, the next worker's `listen` brings them back.
+    """
+    for each in listeners:
+        with suppress(OSError):  # macOS does not know this, and says so
+            each.shutdown(SHUT_RDWR)
 
 
 def _nobody_handles(number: signal.Signals) -> bool:

@@ -126,6 +126,37 @@ async def test_a_stop_in_a_hurry_under_gunicorn_has_clean_codes_too() -> None:
         leaves_nothing(server)
 
 
+@pytest.mark.parametrize("name", ["hypercorn", "hypercorn-alone"])
+async def test_while_hypercorn_drains_new_clients_are_refused_at_once(name: str) -> None:
+    with run(name, shutdown_timeout=60) as server:
+        async with clients(server.websocket_url, 1) as (client,):
+            server.send_signal(signal.SIGTERM)
+            await client.hear(SHUTDOWN_NOTICE)
+            wait_until(lambda: is_refused(server), 2)
+            await client.send("still here")
+            await client.hear("still here")
+
+
+def is_refused(server: ServerProcess) -> bool:
+    try:
+        server.get("/health/live", timeout=0.1)
+    except OSError as error:
+        return "refused" in str(error)
+    return False
+
+
+async def test_hypercorn_serves_again_after_a_reload() -> None:
+    """Not to be confused with a stop: the workers that follow listen on the same sockets."""
+    with run("hypercorn", shutdown_timeout=1) as server:
+        (pid,) = server.worker_pids()
+        async with clients(server.websocket_url, 1) as (client,):
+            server.send_signal(signal.SIGHUP)
+            assert await client.closed() == (1012, "server is shutting down")
+        wait_until(lambda: set(server.worker_pids()) not in ({pid}, set()), 15)
+        again = await Client.connect(server.websocket_url)
+        await again.close()
+
+
 async def test_a_single_worker_of_hypercorn_that_is_told_to_stop_drains() -> None:
     with run("hypercorn", shutdown_timeout=1) as server:
         async with clients(server.websocket_url, 1) as (client,):
