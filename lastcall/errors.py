@@ -9,6 +9,7 @@ LastcallError
 │   ├── SlowConsumer            3008  come back and read faster
 │   └── TooManyRequests         3013  come back and send less often
 ├── BrokerUnavailable       the operator: nothing can be published now
+├── PartDied                the operator: this worker is broken and leaves
 ├── UnrecoverablePosition   the reader of a history: start over from its top
 └── SettingsError           the operator: a setting has no valid value
 """
@@ -83,6 +84,10 @@ class TooManyRequests(Disconnect):
 
 class BrokerUnavailable(LastcallError):  # noqa: N818  (says what is so, like the others)
     """The publication was not accepted; whoever published must know."""
+
+
+class PartDied(LastcallError):  # noqa: N818  (says what is so)
+    """A part of this worker died: the log says which, and the process ends with an error."""
 
 
 class UnrecoverablePosition(LastcallError):  # noqa: N818  (says what is so)

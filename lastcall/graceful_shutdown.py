@@ -82,6 +82,11 @@ class GracefulShutdown:
         return self._why is not None
 
     @property
+    def why(self) -> Why | None:
+        """What makes this worker leave; None while it stays."""
+        return self._why
+
+    @property
     def refuses(self) -> bool:
         """Whether new requests must be refused: nobody else listens, and we will not serve them."""
         return self._refuses

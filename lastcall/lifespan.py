@@ -15,7 +15,7 @@ from lastcall.announcements import Announcements
 from lastcall.commands import Commands
 from lastcall.connection import Connection
 from lastcall.connection_manager import ConnectionManager, connection_limit
-from lastcall.errors import ServerShutdown
+from lastcall.errors import PartDied, ServerShutdown
 from lastcall.graceful_shutdown import GracefulShutdown, Why
 from lastcall.heartbeat import run_heartbeat
 from lastcall.hooks import Endpoints
@@ -49,6 +49,7 @@ async def running(
 
     Raises:
         SettingsError: the settings do not fit this machine; nothing was started.
+        PartDied: in the end, after everything has been put away.
     """
     with find_neighbourhood(settings, host) as neighbourhood:
         limit = limit_in_force(
@@ -65,6 +66,9 @@ async def running(
                 yield now
                 await now.say_goodbye()
             tasks.cancel_scope.cancel()
+    if now.shutdown.why is Why.FAILED:
+        # A server that is asked to stop would end with status 0; this one did not work.
+        raise PartDied("a part of this worker died; see above")
 
 
 class RunningWorker:

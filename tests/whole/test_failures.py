@@ -7,6 +7,7 @@ import signal
 import socket
 import sys
 import time
+from collections.abc import Callable
 
 import pytest
 
@@ -20,13 +21,21 @@ CYCLES = int(os.environ.get("STRESS_CYCLES", "8"))
 """How many starts and stops at random moments; releases are tried with many more."""
 
 
+Runner = Callable[[str], tuple[str, ...]]
+
+
 def uvicorn(app: str) -> tuple[str, ...]:
     return (sys.executable, "-m", "uvicorn", app)
 
 
-async def test_a_part_that_dies_takes_its_worker_down() -> None:
+def lastcall_serve(app: str) -> tuple[str, ...]:
+    return (sys.executable, "-m", "lastcall", "serve", app)
+
+
+@pytest.mark.parametrize("runner", [uvicorn, lastcall_serve])
+async def test_a_part_that_dies_takes_its_worker_down(runner: Runner) -> None:
     """No zombie that answers 200, and no 30-minute drain of a broken worker."""
-    with run_server(command=uvicorn("tests.whole.dying_part:app")) as server:
+    with run_server(command=runner("tests.whole.dying_part:app")) as server:
         async with clients(server.websocket_url, 3) as connected:
             started = time.monotonic()
             await connected[0].send("die")
@@ -163,7 +172,9 @@ async def test_starts_and_stops_at_random_moments_leave_nothing(workers: int) ->
             wait_until(server.group_is_gone, 5, server.describe)
             said = f"seed {seed}, cycle {cycle}: {server.log}"
             assert server.leftovers() == [], said
-            assert "Traceback" not in server.log, said
+            # Before that, a Ctrl-C meets Python's own handler, in the middle of an import.
+            _, started, log = server.log.partition("Waiting for application startup")
+            assert not (started and "Traceback" in log), said
 
 
 WITHOUT_UNIX = (
