@@ -14,13 +14,11 @@ from typing import Any
 from lastcall.broker.base import HistoryLimits, Publication, StreamPosition
 from lastcall.doubles import KEY_SECONDS
 from lastcall.errors import LastcallError
-from lastcall.stream_log import Batch, LogState, StreamState, new_epoch
+from lastcall.log_schema import UnusableLogError, begin, check, connect, damage_named
+from lastcall.stream_log import Batch, LogState, StreamState
 
 logger = logging.getLogger(__name__)
 
-APPLICATION_ID = 0x4C415354
-"""In the file's header, so that a file of somebody else's is never written to ("LAST")."""
-SCHEMA_VERSION = 1
 RESEND_SECONDS = 30
 """A publication stays in the file that long, whatever the limits: its publisher may not know yet
 that it was stored. Longer than any publisher waits for that."""
@@ -29,25 +27,6 @@ CHUNK = 500
 CHECKPOINT_BYTES = 4 * 2**20
 RESTART_BYTES = 32 * 2**20
 """The write-ahead log is carried over from the first size on, and begun again from the second."""
-
-SCHEMA = """
-CREATE TABLE log (epoch TEXT, generation INTEGER, boot TEXT, clean INTEGER);
-CREATE TABLE channels (
-    id INTEGER PRIMARY KEY, name TEXT UNIQUE, epoch TEXT, head INTEGER, used REAL
-);
-CREATE TABLE publications (
-    id INTEGER PRIMARY KEY, channel INTEGER, offset INTEGER, at REAL,
-    publisher INTEGER, sequence INTEGER, binary INTEGER, data BLOB
-);
-CREATE UNIQUE INDEX publications_by_offset ON publications (channel, offset);
-CREATE TABLE keys (
-    id INTEGER PRIMARY KEY, channel TEXT, key TEXT, offset INTEGER, epoch TEXT, at REAL
-);
-"""
-
-
-class UnusableLogError(LastcallError):
-    """The file is damaged, somebody else's, or of a newer release."""
 
 
 class LogClosedError(LastcallError):
@@ -93,17 +72,15 @@ class LogFile:
         self.path = path
         self._channels: dict[str, int] = {}
         self._touched: dict[str, int] = {}
-        self._connection = _connect(path)
+        self._connection = connect(path)
         self._beside: sqlite3.Connection | None = None
         self._in_use = threading.Lock()
         self._checkpointing = threading.Lock()
         self._closed = False
         try:
-            with self._use():
-                self._check()
             self._begin(boot)
             # By its own connection: a checkpoint writes and waits for the disk meanwhile.
-            self._beside = _connect(path)
+            self._beside = connect(path)
         except BaseException:
             self._close_connections()
             raise
@@ -226,42 +203,15 @@ class LogFile:
                 self._closed = True
                 self._close_connections()
 
-    def _check(self) -> None:
-        (ours,) = self._one("PRAGMA application_id")
-        (version,) = self._one("PRAGMA user_version")
-        (tables,) = self._one("SELECT count(*) FROM sqlite_master")
-        if tables and ours != APPLICATION_ID:
-            raise UnusableLogError(f"{self.path} is not a log of Lastcall")
-        if version > SCHEMA_VERSION:
-            raise UnusableLogError(f"{self.path} was written by a newer release of Lastcall")
-        for pragma in ("journal_mode = WAL", "wal_autocheckpoint = 0", "synchronous = FULL"):
-            self._connection.execute(f"PRAGMA {pragma}")
-
     def _begin(self, boot: str) -> None:
+        with self._use():
+            check(self._connection, self.path)
+            for pragma in ("journal_mode = WAL", "wal_autocheckpoint = 0", "synchronous = FULL"):
+                self._connection.execute(f"PRAGMA {pragma}")
         with self._transaction() as connection:
-            (tables,) = self._one("SELECT count(*) FROM sqlite_master")
-            if not tables:
-                for statement in SCHEMA.split(";")[:-1]:
-                    connection.execute(statement)
-                connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-                connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
-                connection.execute("INSERT INTO log VALUES (?, 0, ?, 0)", (new_epoch(), boot))
-            self._mark_open(boot)
+            begin(connection, boot)
         # Survives the death of the process, which is the promise; the disk is not waited for.
-        connection.execute("PRAGMA synchronous = NORMAL")
-
-    def _mark_open(self, boot: str) -> None:
-        last_boot, clean = self._one("SELECT boot, clean FROM log")
-        if clean or last_boot != boot:
-            # On the disk before the first append: this mark must never be rolled back alone.
-            self._connection.execute("UPDATE log SET boot = ?, clean = 0", (boot,))
-        if clean or (last_boot == boot and boot):
-            return
-        # What was acknowledged last may not have reached the disk when the machine went down;
-        # offsets given twice would make clients believe that they have seen what they have not.
-        for table in ("channels", "publications", "keys"):
-            self._connection.execute(f"DELETE FROM {table}")  # noqa: S608  (our own names)
-        self._connection.execute("UPDATE log SET epoch = ?, generation = 0", (new_epoch(),))
+        self._connection.execute("PRAGMA synchronous = NORMAL")
 
     def _insert(self, batch: Batch) -> None:
         channels = self._channels
@@ -321,7 +271,7 @@ class LogFile:
 
     @contextlib.contextmanager
     def _use(self) -> Iterator[None]:
-        with self._in_use, _damage_named(self.path):
+        with self._in_use, damage_named(self.path):
             if self._closed:
                 raise LogClosedError(f"{self.path} was closed")
             yield
@@ -350,23 +300,3 @@ class LogFile:
         if self._beside is not None:
             self._beside.close()
         self._connection.close()
-
-
-def _connect(path: Path) -> sqlite3.Connection:
-    return sqlite3.connect(path, timeout=5, isolation_level=None, check_same_thread=False)
-
-
-@contextlib.contextmanager
-def _damage_named(path: Path) -> Iterator[None]:
-    """Tell a file that will never work again from a disk that is full for now."""
-    try:
-        yield
-    except sqlite3.DatabaseError as error:
-        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-        if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB) or _is_other_schema(error):
-            raise UnusableLogError(f"{path} is damaged ({error})") from error
-        raise
-
-
-def _is_other_schema(error: sqlite3.DatabaseError) -> bool:
-    return str(error).startswith(("no such table", "no such column"))

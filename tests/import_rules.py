@@ -70,6 +70,7 @@ LAYERS = (
             "host",
             "listening_sockets",
             "log_file",
+            "log_schema",
             "logs",
             "process_identity",
             "record_lock",

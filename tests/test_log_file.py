@@ -12,9 +12,9 @@ from lastcall.log_file import (
     RESEND_SECONDS,
     LogClosedError,
     LogFile,
-    UnusableLogError,
     open_log_file,
 )
+from lastcall.log_schema import UnusableLogError
 from lastcall.stream_log import Append, StreamLog
 
 LIMITS = HistoryLimits(size=5, ttl=60)

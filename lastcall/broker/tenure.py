@@ -23,7 +23,8 @@ from lastcall.broker.bus_server import BusServer
 from lastcall.broker.election_lock import ElectionLock
 from lastcall.broker.log_place import LogPlace
 from lastcall.broker.sequencer import Peer, Sequencer
-from lastcall.log_file import LogClosedError, LogFile, UnusableLogError
+from lastcall.log_file import LogClosedError, LogFile
+from lastcall.log_schema import UnusableLogError
 from lastcall.stream_log import LogState, StreamLog
 
 logger = logging.getLogger(__name__)
