@@ -51,6 +51,7 @@ async def running(
         SettingsError: the settings do not fit this machine; nothing was started.
         PartDied: in the end, after everything has been put away.
     """
+    has_failed = False
     with find_neighbourhood(settings, host) as neighbourhood:
         limit = limit_in_force(
             StopLimit(settings.shutdown_timeout, "LASTCALL_SHUTDOWN_TIMEOUT", kills=False),
@@ -65,8 +66,9 @@ async def running(
                 await now.start()
                 yield now
                 await now.say_goodbye()
+            has_failed = now.shutdown.why is Why.FAILED
             tasks.cancel_scope.cancel()
-    if now.shutdown.why is Why.FAILED:
+    if has_failed:
         # A server that is asked to stop would end with status 0; this one did not work.
         raise PartDied("a part of this worker died; see above")
 

@@ -160,7 +160,7 @@ async def test_a_storm_of_clients_is_summarised() -> None:
     with run_server(announcement_rate=5) as server:
         async with clients(server.websocket_url, 1) as (witness,):
             storm = await asyncio.gather(*(Client.connect(server.websocket_url) for _ in range(60)))
-            told = 0
+            told, connects = 0, list[str]()
             while told < 61:
                 connects = [str(h) for h in witness.heard if str(h).endswith("connected.")]
                 told = sum(
