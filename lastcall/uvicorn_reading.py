@@ -104,6 +104,7 @@ class SocketReader(SocketWriter):
         while self._early and not self._stopped_by & PAUSED:
             message = self._early.popleft()
             if len(message.data) > self._reader.limit:
+                self._early = None  # what follows a mistake is not looked at
                 self._obey(Failed(TOO_BIG, "message too big"))
             elif self._events is not None:
                 self._events.received(message)

@@ -89,6 +89,7 @@ class UvicornWebSocket(SocketReader):
         "_pinged",
         "_stage",
         "_start",
+        "_unsent",
         "due_step",
         "framing",
     )
@@ -119,6 +120,8 @@ class UvicornWebSocket(SocketReader):
         self._endpoint: Endpoint | None = None
         self._code = 0
         self._pinged = False
+        self._unsent = 0
+        """What the loop still had when the last sign of life was looked for."""
 
     # --- Transport, with `write` and `backlog` of the write half, `pause` and `resume` of the other
 
@@ -196,8 +199,12 @@ class UvicornWebSocket(SocketReader):
     def _keep_alive(self) -> None:
         host = self._host
         interval = host.ping_interval or 0
-        if self._heard or self._stopped_by & PAUSED:  # while paused we could not hear
-            self._heard = self._pinged = False
+        unsent = self._tcp.get_write_buffer_size() if self._blocked else 0
+        # That the client reads is a sign of life too; and while paused we could not hear it.
+        alive = self._heard or unsent < self._unsent or self._stopped_by & PAUSED
+        self._unsent, self._heard = unsent, False
+        if alive:
+            self._pinged = False
             host.deadlines.set(self, interval)
         elif self._pinged:
             self.close(*_KEEPALIVE_TIMEOUT, discard=True)
@@ -279,15 +286,14 @@ class UvicornWebSocket(SocketReader):
     def _obey(self, event: Event) -> None:
         if self._stage > _CLOSING:
             return
-        if isinstance(event, Ping):
-            if self._stage == _OPEN:
-                self._transmit(pong_frame(event.data))
-                if self._blocked:
-                    self._stop_reading(ANSWERS)
-        elif isinstance(event, Closed):
+        if isinstance(event, Closed):
             self._answer_close(event)
         elif isinstance(event, Failed):
             self._fail(event)
+        elif isinstance(event, Ping) and self._stage == _OPEN:
+            self._transmit(pong_frame(event.data))
+            if self._blocked:
+                self._stop_reading(ANSWERS)
 
     def _answer_close(self, closed: Closed) -> None:
         """Complete the closing handshake, whoever began it (RFC 6455, 5.5.1 and 7.1.1)."""
@@ -336,7 +342,6 @@ class UvicornWebSocket(SocketReader):
             self._events.overflowed()
 
     def _all_sent(self) -> None:
-        self._heard = True  # the client reads: a sign of life
         if self._endpoint is not None:
             self._endpoint.drained()
         self._release(ANSWERS)

@@ -158,7 +158,7 @@ class FrameReader:
 
     def _next_of_any_kind(self) -> Event | None:
         try:
-            while not self._ended:
+            while True:
                 half = self._half
                 if half is None or not half.missing:
                     header = read_header(self._buffer, self._start, deflate=self.deflate)
@@ -173,7 +173,6 @@ class FrameReader:
                     return self._finish(half)
         except ViolationError as violation:
             return self._fail(violation.code, violation.reason)
-        return None
 
     def _read_control(self, header: Header) -> Event | None:
         end = header.payload + header.length

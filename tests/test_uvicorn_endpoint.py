@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import pytest
 from fastapi import Depends, FastAPI, WebSocket, WebSocketDisconnect, WebSocketException
 from starlette.responses import PlainTextResponse
+from uvicorn.protocols.utils import ClientDisconnected
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.typing import Subprotocol
@@ -124,92 +125,6 @@ async def test_refusals(path: str, status: int, body: bytes) -> None:
 
         assert refusal.value.response.status_code == status
         assert refusal.value.response.body == body
-
-
-async def returns_at_once(_scope: Any, _receive: Any, _send: Any) -> None:
-    pass
-
-
-async def raises_at_once(_scope: Any, _receive: Any, _send: Any) -> None:
-    raise ValueError("on purpose")
-
-
-async def leaves_denial_open(_scope: Any, _receive: Any, send: Any) -> None:
-    await send({"type": "websocket.http.response.start", "status": 401})
-
-
-async def sends_before_accept(_scope: Any, _receive: Any, send: Any) -> None:
-    await send({"type": "websocket.send", "text": "too early"})
-
-
-@pytest.mark.parametrize(
-    ("app", "log"),
-    [
-        (returns_at_once, "ASGI callable returned without completing handshake."),
-        (raises_at_once, "Exception in ASGI application\n"),
-        (leaves_denial_open, "ASGI callable returned without completing handshake."),
-        (sends_before_accept, "Exception in ASGI application\n"),
-    ],
-)
-async def test_endpoint_that_does_not_answer(
-    app: Any, log: str, caplog: pytest.LogCaptureFixture
-) -> None:
-    async with hosting(app, access_log=False) as host, raw_client(host) as client:
-        assert (await client.response()).startswith(b"HTTP/1.1 500 Internal Server Error\r\n")
-        await client.rest()
-    assert caplog.messages == [log]
-
-
-async def accepts_and_returns(_scope: Any, _receive: Any, send: Any) -> None:
-    await send({"type": "websocket.accept"})
-
-
-async def accepts_and_raises(_scope: Any, _receive: Any, send: Any) -> None:
-    await send({"type": "websocket.accept"})
-    raise ValueError("on purpose")
-
-
-async def sends_after_close(_scope: Any, receive: Any, send: Any) -> None:
-    await send({"type": "websocket.accept"})
-    await send({"type": "websocket.close", "code": 1000})
-    assert (await receive())["type"] == "websocket.connect"
-    assert await receive() == {"type": "websocket.disconnect", "code": 1000, "reason": ""}
-    with pytest.raises(RuntimeError, match="Unexpected ASGI message"):
-        await send({"type": "websocket.send", "text": "too late"})
-
-
-async def closes_with_a_forbidden_code(_scope: Any, _receive: Any, send: Any) -> None:
-    await send({"type": "websocket.accept"})
-    await send({"type": "websocket.close", "code": 1006})
-
-
-async def breaks_the_header(_scope: Any, _receive: Any, send: Any) -> None:
-    with pytest.raises(ValueError, match="line break"):
-        await send({"type": "websocket.accept", "headers": [(b"a", b"b\r\nc: d")]})
-    await send({"type": "websocket.accept"})
-    await send({"type": "websocket.close"})
-
-
-@pytest.mark.parametrize(
-    ("app", "payload", "errors"),
-    [
-        (accepts_and_returns, b"\x03\xe8", 0),
-        (accepts_and_raises, b"\x03\xf3internal error", 1),
-        (sends_after_close, b"\x03\xe8", 0),
-        (closes_with_a_forbidden_code, b"\x03\xf3internal error", 1),
-        (breaks_the_header, b"\x03\xe8", 0),
-    ],
-)
-async def test_close_frame_of_an_endpoint(
-    app: Any, payload: bytes, errors: int, caplog: pytest.LogCaptureFixture
-) -> None:
-    caplog.set_level(logging.ERROR)
-    async with hosting(app) as host, raw_client(host) as client:
-        await client.response()
-        assert await client.frame() == (0x88, payload)
-        client.writer.write(frame(FIN | 0x8, payload[:2]))
-        assert await client.rest() == b""
-    assert len(caplog.records) == errors
 
 
 class Recorder:
@@ -343,3 +258,61 @@ async def test_server_that_stops_tells_the_endpoint_and_the_client() -> None:
         "code": 1012,
         "reason": "server is shutting down",
     }
+
+
+async def test_endpoint_that_is_cancelled() -> None:
+    """As uvicorn does when its graceful shutdown takes too long."""
+    async with hosting(Recorder()) as host, raw_client(host) as client:
+        await client.response()
+        for task in host.state.tasks:
+            task.cancel()
+        assert await client.frame() == (0x88, b"\x03\xf4server is shutting down")
+
+
+async def denies_in_parts(_scope: Any, _receive: Any, send: Any) -> None:
+    await send({"type": "websocket.http.response.start", "status": 401, "headers": [(b"a", b"b")]})
+    await send({"type": "websocket.http.response.body", "body": b"not ", "more_body": True})
+    await send({"type": "websocket.http.response.body", "body": b"you"})
+
+
+async def test_denial_in_parts() -> None:
+    async with hosting(denies_in_parts) as host, raw_client(host) as client:
+        head = await client.response()
+        assert head.startswith(b"HTTP/1.1 401 Unauthorized\r\n")
+        assert b"\r\na: b\r\ncontent-length: 7\r\n" in head
+        assert await client.rest() == b"not you"
+
+
+async def test_what_arrives_before_the_answer_is_bounded() -> None:
+    go = asyncio.Event()
+    endpoint = Recorder()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await go.wait()
+        await endpoint(scope, receive, send)
+
+    endpoint.go.set()
+    async with hosting(app) as host, raw_client(host) as client:
+        client.writer.write(frame(FIN | 0x2, b"x" * 10_000) * 800 + frame(FIN | 0x8))
+        await host.until(lambda: host.state.tasks)
+        tcp: Any = host.connection._tcp  # noqa: SLF001  (nobody else can tell)
+        await host.until(lambda: not tcp.is_reading())
+        go.set()
+        await client.rest()
+    assert len(endpoint.events) == 802
+
+
+async def test_answer_to_a_client_that_has_gone_changes_nothing() -> None:
+    answered: list[BaseException] = []
+
+    async def app(_scope: Any, _receive: Any, send: Any) -> None:
+        await host.until(lambda: not host.state.connections)
+        with pytest.raises(ClientDisconnected) as lost:
+            await send({"type": "websocket.accept"})
+        answered.append(lost.value)
+
+    async with hosting(app) as host:
+        async with raw_client(host):
+            await host.until(lambda: host.state.tasks)
+        await host.empty()
+    assert len(answered) == 1

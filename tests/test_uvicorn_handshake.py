@@ -8,7 +8,7 @@ from uvicorn.protocols.utils import ClientDisconnected
 from websockets.http11 import Request
 from websockets.server import ServerProtocol
 
-from lastcall.uvicorn_handshake import Refusal, Upgrade, read_request, response
+from lastcall.uvicorn_handshake import Refusal, Upgrade, glued_bytes, read_request, response
 from lastcall.uvicorn_websocket import UvicornWebSocket
 from tests.uvicorn_host import END, HANDSHAKE, Received, detaching, hosting, raw_client
 
@@ -84,6 +84,10 @@ def test_connection_may_have_other_options_too() -> None:
     )
 
     assert isinstance(read_request(sent + END), Upgrade)
+
+
+def test_nothing_is_glued_where_nothing_is_known() -> None:
+    assert glued_bytes(object()) == b""
 
 
 def test_response_ends_the_connection() -> None:

@@ -5,6 +5,7 @@ import logging
 import os
 import socket
 import struct
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from lastcall.uvicorn_websocket import UvicornWebSocket, install
 from tests.uvicorn_host import (
     END,
     HANDSHAKE,
+    Host,
     Received,
     detaching,
     hosting,
@@ -70,6 +72,48 @@ async def test_nothing_is_delivered_inside_the_call_that_detaches() -> None:
         client.writer.write(b"".join(frame(TEXT, number) for number in numbers))
         await events.until(lambda e: len(e.messages) == 99)
     assert [message.data for message in events.messages] == numbers[1:]
+
+
+def detaching_late(events: Received, host: Callable[[], Host], count: int) -> Any:
+    """An application that detaches when it has *count* messages that it did not receive."""
+
+    async def app(scope: Any, _receive: Any, send: Any) -> None:
+        await send({"type": "websocket.accept"})
+        endpoint: Any = host().connection._endpoint  # noqa: SLF001  (nobody else can tell)
+        await host().until(lambda: len(endpoint._messages) == count)  # noqa: SLF001  (the same)
+        detach = scope["extensions"]["lastcall.detach"]
+        events.transport = detach(events, max_backlog=1000, max_message_size=10)
+
+    return app
+
+
+async def test_pause_holds_for_what_came_before_the_detach_too() -> None:
+    events = Received()
+    events.on_message = lambda _: events.transport.pause()
+    async with (
+        hosting(detaching_late(events, lambda: host, 3)) as host,
+        raw_client(host) as client,
+    ):
+        client.writer.write(b"".join(frame(TEXT, b"%d" % n) for n in range(3)))
+        for count in range(1, 4):
+            await events.until(lambda e: len(e.messages) >= count)  # noqa: B023  (called here only)
+            assert len(events.messages) == count
+            events.transport.resume()
+        client.writer.write(frame(TEXT, b"3"))
+        await events.until(lambda e: len(e.messages) == 4)
+    assert [message.data for message in events.messages] == [b"0", b"1", b"2", b"3"]
+
+
+async def test_limit_of_the_detach_holds_for_what_came_before() -> None:
+    events = Received()
+    async with (
+        hosting(detaching_late(events, lambda: host, 3)) as host,
+        raw_client(host) as client,
+    ):
+        client.writer.write(b"".join(frame(TEXT, b"x" * size) for size in (10, 11, 1)))
+        await client.response()
+        assert await client.frame() == (0x88, b"\x03\xf1message too big")
+    assert (events.messages, events.ends) == ([Message(b"x" * 10)], [1009])
 
 
 async def test_pause_holds_from_the_next_message_on() -> None:

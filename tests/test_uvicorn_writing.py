@@ -14,7 +14,7 @@ from websockets.asyncio.client import connect
 
 from lastcall.protocol.base import Message
 from lastcall.uvicorn_websocket import UvicornWebSocket
-from tests.uvicorn_host import Received, detaching, hosting, raw_client
+from tests.uvicorn_host import END, HANDSHAKE, RawClient, Received, detaching, hosting, raw_client
 from tests.websocket_bytes import FIN, frame
 
 pytestmark = pytest.mark.anyio
@@ -70,6 +70,30 @@ async def test_backlog_leaves_in_order_when_the_client_reads_again() -> None:
         for number in range(300):
             assert await client.frame() == (0x82, b"%d " % number * 5000)
         assert await client.frame() == (0x88, b"\x03\xe9")
+    assert events.ends == [1001]
+
+
+@pytest.mark.parametrize("answer", [frame(CLOSE, b"\x03\xe9"), b"nonsense"])
+async def test_slow_client_that_ends_while_we_close(answer: bytes) -> None:
+    """It gets no more than the frame that it was getting, and our close frame."""
+    events = Received()
+    async with (
+        hosting(detaching(events, max_backlog=50_000_000)) as host,
+        raw_client(host, receive_buffer=4096) as client,
+    ):
+        await client.response()
+        await host.until(lambda: hasattr(events, "transport"))
+        for _ in range(200):
+            events.transport.write(FRAME)
+        events.transport.close(1001, "")
+        client.writer.write(answer)
+        await events.until(lambda e: e.ends)
+        if answer != b"nonsense":
+            received = 0
+            while (await client.frame()) == (0x82, bytes(100_000)):
+                received += 1
+            assert 0 < received < 200
+            assert await client.rest() == b""
     assert events.ends == [1001]
 
 
@@ -154,6 +178,22 @@ async def test_direct_writes_never_overtake() -> None:
         assert (await client.response()).startswith(b"HTTP/1.1 101 ")
         for number in range(10):
             assert await client.frame() == (0x81, b"%d" % number)
+
+
+async def test_mistakes_under_tls(certificate: tuple[Path, Path]) -> None:
+    cert, key = certificate
+    events = Received()
+    trusting = ssl.create_default_context(cafile=cert)
+    async with hosting(detaching(events), ssl_certfile=cert, ssl_keyfile=key) as host:
+        reader, writer = await asyncio.open_connection("127.0.0.1", host.port, ssl=trusting)
+        client = RawClient(reader, writer)
+        writer.write(HANDSHAKE + END)
+        await client.response()
+        writer.write(b"\x81\x01a")
+        assert await client.frame() == (0x88, b"\x03\xeaframe is not masked")
+        assert await client.rest() == b""
+        writer.close()
+    assert events.ends == [1002]
 
 
 @pytest.mark.parametrize("end", ["close", "reset", "abort", "close frame"])

@@ -156,6 +156,9 @@ def assert_alike(ours: list[Event], theirs: list[Event]) -> None:
     """Equal but for what `websockets` leaves to its callers or judges later than we do."""
     failed = ours[-1] if ours and isinstance(ours[-1], Failed) else None
     if failed is None:
+        if ours and isinstance(ours[-1], Closed) and theirs[-1] == Failed(1002, ""):
+            # Inside a fragmented message a close is an ordinary one (RFC 6455, 5.4), not for it.
+            ours, theirs = ours[:-1], theirs[:-1]
         assert ours == theirs
         return
     assert ours[:-1] == theirs[: len(ours) - 1]

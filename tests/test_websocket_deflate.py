@@ -28,9 +28,10 @@ NOT_UTF8 = Failed(1007, "text is not valid UTF-8")
         b"\xf2\x48\xcd\xc9\xc9\x07\x00",
         b"\x00\x05\x00\xfa\xff\x48\x65\x6c\x6c\x6f\x00",
         b"\xf3\x48\xcd\xc9\xc9\x07\x00\x00",
+        b"\xf3\x48\xcd\xc9\xc9\x07\x00",
         b"\xf2\x48\x05\x00\x00\x00\xff\xff\xca\xc9\xc9\x07\x00",
     ],
-    ids=["one block", "no compression", "final block", "two blocks"],
+    ids=["one block", "no compression", "final block", "only that", "two blocks"],
 )
 def test_examples_of_rfc_7692(payload: bytes) -> None:
     """RFC 7692, 7.2.3."""
