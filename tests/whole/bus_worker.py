@@ -99,6 +99,8 @@ async def main(run_dir: str, state_dir: str, boot: str) -> None:
         await tasks.start(broker.run, printer)
         printer.say("ready", (await broker.subscribe(CHANNEL)).epoch)
         await obey(broker, printer)
+        # The test is gone.
+        tasks.cancel_scope.cancel()
 
 
 if __name__ == "__main__":
