@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import cast
 
-from starlette.websockets import WebSocket, WebSocketState
+from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
 from lastcall import origin
 from lastcall.admission import refuse
@@ -36,39 +36,59 @@ async def attach(
         await websocket.close(1008, "foreign origin")
         return
     if worker.is_full:
-        await refuse(websocket.scope, websocket.send, FULL_RETRY_AFTER)
+        await _refuse(websocket)
         return
     remote = RemoteAddress(*websocket.client) if websocket.client else RemoteAddress(None, None)
     connection = Connection(worker, remote, user=user, endpoint=endpoint, channels=channels)
+    with worker.connections.expecting_one():
+        transport = await _transport(worker, websocket, connection, subprotocol)
+    if transport is None:
+        return
+    connection.open(transport, wire_format(PLAIN_TEXT, transport.framing))
+    worker.connected(connection)
+    if isinstance(transport, AsgiWebSocket):
+        await transport.serve()
+
+
+async def _transport(
+    worker: Worker, websocket: WebSocket, connection: Connection, subprotocol: str | None
+) -> Transport | None:
+    """Subscribe, accept; None if either cannot be, and then the client has been told."""
     try:
         await worker.subscribe(connection)
     except BrokerUnavailable:
-        await refuse(websocket.scope, websocket.send, FULL_RETRY_AFTER)
-        return
+        await _refuse(websocket)
+        return None
     try:
-        if websocket.application_state is WebSocketState.CONNECTING:
-            await websocket.accept(subprotocol)
+        return await _accept(worker, websocket, connection, subprotocol)
+    except (WebSocketDisconnect, OSError):
+        worker.unsubscribe(connection)  # it left before it had come
+        return None
     except BaseException:
         worker.unsubscribe(connection)
         raise
-    await _open(worker, websocket, connection)
 
 
-async def _open(worker: Worker, websocket: WebSocket, connection: Connection) -> None:
+async def _accept(
+    worker: Worker, websocket: WebSocket, connection: Connection, subprotocol: str | None
+) -> Transport:
+    if websocket.application_state is WebSocketState.CONNECTING:
+        await websocket.accept(subprotocol)
     limits = {
         "max_backlog": worker.settings.max_backlog,
         "max_message_size": worker.settings.max_message_size,
     }
     detach = websocket.scope.get("extensions", {}).get(DETACH)
-    if detach is not None:
-        transport = cast("Callable[..., Transport]", detach)(connection, **limits)
-        connection.open(transport, wire_format(PLAIN_TEXT, transport.framing))
-        worker.connected(connection)
-        return
-    own = AsgiWebSocket(websocket, **limits)
-    connection.open(own, wire_format(PLAIN_TEXT, own.framing))
-    worker.connected(connection)
-    await own.serve(connection)
+    if detach is None:
+        return AsgiWebSocket(websocket, connection, **limits)
+    return cast("Callable[..., Transport]", detach)(connection, **limits)
+
+
+async def _refuse(websocket: WebSocket) -> None:
+    if websocket.application_state is WebSocketState.CONNECTING:
+        await refuse(websocket.scope, websocket.send, FULL_RETRY_AFTER)
+    else:  # the application has accepted it before: too late for a status
+        await websocket.close(1013, "try again later")
 
 
 def _is_own_origin(worker: Worker, websocket: WebSocket) -> bool:

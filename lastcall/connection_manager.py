@@ -1,7 +1,8 @@
 """Who is connected to this worker: connect, disconnect, broadcast, count, close at a pace."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from itertools import islice
 from typing import Protocol
 
@@ -41,6 +42,7 @@ class ConnectionManager:
         self._connections: dict[Connection, None] = {}
         self._guests: dict[Guest, None] = {}
         self._not_closed: dict[Connection | Guest, None] = {}
+        self._expected = 0
 
     @property
     def count(self) -> int:
@@ -51,6 +53,20 @@ class ConnectionManager:
     def not_closed(self) -> int:
         """How many of them `close` has not been called for yet."""
         return len(self._not_closed)
+
+    @property
+    def count_with_expected(self) -> int:
+        """How many there will be when every handshake under way has succeeded."""
+        return self.count + self._expected
+
+    @contextmanager
+    def expecting_one(self) -> Iterator[None]:
+        """Keep a place for a client whose handshake is under way."""
+        self._expected += 1
+        try:
+            yield
+        finally:
+            self._expected -= 1
 
     def connect(self, connection: Connection) -> None:
         """Count *connection* in, and deliver its channels to it."""

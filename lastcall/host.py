@@ -1,6 +1,7 @@
 """The server that runs us: what it is, how long it lets us leave, how it is told to go on."""
 
 import signal
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Protocol
@@ -106,8 +107,13 @@ class AsgiHost:
         return False
 
     def stop(self, *, now: bool) -> None:  # noqa: ARG002  (the server decides how)
-        """Ask the server with the signal that it understands."""
-        signal.raise_signal(signal.SIGTERM)
+        """Ask the server with the signal that it understands.
+
+        Off the main thread the server is not the process: a test client, say. Who started it there
+        has to stop it.
+        """
+        if threading.current_thread() is threading.main_thread():
+            signal.raise_signal(signal.SIGTERM)
 
 
 if TYPE_CHECKING:

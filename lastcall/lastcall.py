@@ -77,6 +77,8 @@ class Endpoint:
         Raises:
             RuntimeError: the application's lifespan does not run `Lastcall`.
         """
+        if isinstance(channels, str):
+            raise TypeError(f"channels has to be a list of names: [{channels!r}]")
         worker = self._lastcall.now.worker
         await attach(
             worker,
@@ -170,6 +172,8 @@ class Lastcall(Endpoint):
             BrokerUnavailable: it was not accepted.
         """
         data, binary = _encode(payload)
+        if not _in_event_loop():
+            raise RuntimeError("publish works in the event loop: use publish_sync in a thread")
         return self.now.worker.broker.publish(
             channel, data, binary=binary, idempotency_key=idempotency_key
         )
@@ -189,10 +193,12 @@ class Lastcall(Endpoint):
         if _in_event_loop():
             raise RuntimeError("publish_sync would block the event loop: await publish there")
 
+        loop = self.now.loop
+
         async def publish() -> StreamPosition:
             return await self.publish(channel, payload, idempotency_key=idempotency_key)
 
-        return asyncio.run_coroutine_threadsafe(publish(), self.now.loop).result(timeout)
+        return asyncio.run_coroutine_threadsafe(publish(), loop).result(timeout)
 
     def draining(self, request: HTTPConnection) -> Draining:
         """``async with lastcall.draining(request) as drain:`` in a long response of your own.
@@ -214,8 +220,8 @@ def _encode(payload: Payload) -> tuple[bytes, bool]:
     """The payload's bytes, and whether they are binary."""
     if isinstance(payload, str):
         return payload.encode(), False
-    if isinstance(payload, bytes):
-        return payload, True
+    if isinstance(payload, bytes | bytearray | memoryview):
+        return bytes(payload), True
     if isinstance(payload, BaseModel):
         return payload.model_dump_json().encode(), False
     return msgspec.json.encode(payload), False

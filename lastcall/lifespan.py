@@ -64,8 +64,11 @@ async def running(
             stops = host.stops(now.shutdown.on_signal, now.shutdown.server_stops)
             with stops, now.hearing_of_the_masters_end():
                 await now.start()
-                yield now
-                await now.say_goodbye()
+                try:
+                    yield now
+                finally:
+                    with anyio.CancelScope(shield=True):
+                        await now.say_goodbye()
             has_failed = now.shutdown.why is Why.FAILED
             tasks.cancel_scope.cancel()
     if has_failed:
@@ -139,12 +142,18 @@ class RunningWorker:
 
     async def say_goodbye(self) -> None:
         """Close whoever is still there: a server that ends without a drain must not cut anybody."""
-        connections, commands = self.worker.connections, self.worker.commands
+        connections = self.worker.connections
         connections.close(connections.count, ServerShutdown())
+        await self._until_quiet()
+        if connections.abort_all():
+            # Their ends come soon; what the application does then needs the parts that still run.
+            await self._until_quiet()
+
+    async def _until_quiet(self) -> None:
+        connections, commands = self.worker.connections, self.worker.commands
         with anyio.move_on_after(FAREWELL_TIME):
             while connections.count or not commands.is_idle:  # noqa: ASYNC110  (two owners)
                 await anyio.sleep(0.01)
-        connections.abort_all()
 
     async def _guard(self, name: str, part: Callable[[], Awaitable[None]]) -> None:
         try:
@@ -163,9 +172,12 @@ class RunningWorker:
 
     async def _run_broker(self, *, task_status: TaskStatus[None]) -> None:
         worker = self.worker
-        await self._guard(
-            "the broker", lambda: worker.broker.run(worker.hub, task_status=task_status)
-        )
+
+        async def run() -> None:
+            await worker.broker.run(worker.hub, task_status=task_status)
+            raise RuntimeError("it ended by itself")
+
+        await self._guard("the broker", run)
 
     async def _run_heartbeat(self) -> None:
         settings = self.worker.settings

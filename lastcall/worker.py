@@ -42,7 +42,7 @@ class Worker:
     @property
     def is_full(self) -> bool:
         """Whether this worker has as many connections as it may have."""
-        return self.connections.count >= self.max_connections
+        return self.connections.count_with_expected >= self.max_connections
 
     async def subscribe(self, connection: Connection) -> None:
         """Make sure that the broker delivers the connection's channels to this worker.

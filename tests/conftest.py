@@ -1,6 +1,7 @@
 """What all tests share: both event loops, and no blocking call inside them."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -37,3 +38,12 @@ def _no_blocking_calls() -> Iterator[None]:
             function.can_block_in("lastcall/run_directory.py", RUN_DIRECTORY)
             function.can_block_in("lastcall/worker_coordinator.py", COORDINATOR)
         yield
+
+
+@pytest.fixture
+def run_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A run directory of the test's own, for applications that read their settings themselves."""
+    path = tmp_path / "run"
+    monkeypatch.setenv("LASTCALL_RUN_DIR", str(path))
+    monkeypatch.setenv("LASTCALL_STATE_DIR", str(tmp_path / "state"))
+    return path

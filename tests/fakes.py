@@ -198,8 +198,10 @@ class FakeHost:
     @contextmanager
     def stops(self, on_signal: OnSignal, on_server_stop: OnServerStop) -> Iterator[None]:
         self.on_signal, self.on_stop = on_signal, on_server_stop
-        yield
-        self.on_signal = self.on_stop = None
+        try:
+            yield
+        finally:
+            self.on_signal = self.on_stop = None
 
     def stop_listening(self) -> bool:
         self._note("stop listening")

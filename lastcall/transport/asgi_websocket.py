@@ -44,9 +44,17 @@ class AsgiWebSocket:
     framing: Framing = MESSAGES
     movable = False
 
-    def __init__(self, websocket: WebSocket, *, max_backlog: int, max_message_size: int) -> None:
-        """Write to *websocket*, of which nobody else makes use any more."""
+    def __init__(
+        self,
+        websocket: WebSocket,
+        events: TransportEvents,
+        *,
+        max_backlog: int,
+        max_message_size: int,
+    ) -> None:
+        """Write to *websocket*, of which nobody else makes use any more, and tell *events*."""
         self._websocket = websocket
+        self._events = events
         self._max_backlog = max_backlog
         self._max_message_size = max_message_size
         self._queue: deque[Message | _Close] = deque()
@@ -103,9 +111,8 @@ class AsgiWebSocket:
         """Read again."""
         self._may_read.set()
 
-    async def serve(self, events: TransportEvents) -> None:
+    async def serve(self) -> None:
         """Read and write until the connection's end; then `events.ended` has been called."""
-        self._events = events
         code = 1006
         try:
             with self._scope:
@@ -114,8 +121,7 @@ class AsgiWebSocket:
                     code = await self._read()
                     tasks.cancel_scope.cancel()
         finally:
-            ended_by_us = self._close_code is not None
-            events.ended(self._close_code if self._close_code is not None and ended_by_us else code)
+            self._events.ended(self._close_code or code)
 
     async def _write_queued(self) -> None:
         while True:

@@ -1,0 +1,88 @@
+"""Whom a leaving worker turns away, and how."""
+
+from typing import Any
+
+import pytest
+from starlette.types import Message, Receive, Scope, Send
+
+from lastcall.admission import Admission
+
+pytestmark = pytest.mark.anyio
+
+
+class Gate:
+    """An application behind `Admission`, and what was answered."""
+
+    def __init__(self, retry_after: float | None) -> None:
+        self.served: list[str] = []
+        self.sent: list[Message] = []
+        self.gate = Admission(self._serve, lambda: retry_after)
+
+    async def request(self, path: str, kind: str = "http", **scope: Any) -> list[Message]:
+        await self.gate({"type": kind, "path": path, **scope}, self._receive, self._send)
+        return self.sent
+
+    async def _serve(self, scope: Scope, _receive: Receive, _send: Send) -> None:
+        self.served.append(scope.get("path", ""))
+
+    async def _receive(self) -> Message:
+        raise AssertionError("nothing has to be read from who is refused")
+
+    async def _send(self, message: Message) -> None:
+        self.sent.append(message)
+
+
+@pytest.mark.parametrize("kind", ["http", "websocket"])
+async def test_a_worker_that_serves_lets_everybody_in(kind: str) -> None:
+    gate = Gate(None)
+
+    assert await gate.request("/", kind) == []
+    assert gate.served == ["/"]
+
+
+async def test_who_is_refused_learns_when_to_come_back() -> None:
+    seconds = set()
+    for _ in range(50):
+        gate = Gate(10)
+        start, body = await gate.request("/")
+        headers = dict(start["headers"])
+        assert (start["type"], start["status"]) == ("http.response.start", 503)
+        assert headers[b"connection"] == b"close"
+        assert body["body"]
+        assert gate.served == []
+        seconds.add(int(headers[b"retry-after"]))
+
+    assert min(seconds) >= 10
+    assert max(seconds) <= 20
+    assert len(seconds) > 1
+
+
+async def test_a_moment_is_a_second_in_a_header() -> None:
+    start, _ = await Gate(0).request("/")
+
+    assert dict(start["headers"])[b"retry-after"] == b"1"
+
+
+@pytest.mark.parametrize("path", ["/health/live", "/health/ready", "/metrics", "/in/health/live"])
+async def test_operators_are_always_answered(path: str) -> None:
+    gate = Gate(5)
+    await gate.request(path)
+
+    assert gate.served == [path]
+
+
+async def test_a_handshake_is_refused_by_status_or_before_the_accept() -> None:
+    start, body = await Gate(5).request(
+        "/ws", "websocket", extensions={"websocket.http.response": {}}
+    )
+    assert (start["type"], start["status"]) == ("websocket.http.response.start", 503)
+    assert body["type"] == "websocket.http.response.body"
+
+    assert await Gate(5).request("/ws", "websocket") == [{"type": "websocket.close", "code": 1012}]
+
+
+async def test_the_lifespan_is_nobodys_request() -> None:
+    gate = Gate(5)
+    await gate.request("", "lifespan")
+
+    assert gate.served == [""]

@@ -1,0 +1,198 @@
+"""What the events of one part mean to the others."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import anyio
+import pytest
+
+from lastcall.announcements import Announcements
+from lastcall.broker.base import HistoryLimits, StreamPosition
+from lastcall.broker.memory import MemoryBroker
+from lastcall.commands import Commands
+from lastcall.connection import Connection
+from lastcall.connection_manager import ConnectionManager
+from lastcall.errors import BrokerUnavailable, ServerShutdown, SlowConsumer
+from lastcall.hooks import Endpoints
+from lastcall.hub import Hub
+from lastcall.settings import Settings
+from lastcall.worker import MAX_RECORDED_CHANNELS, Worker
+from lastcall.worker_coordinator import WorkerRecord
+from tests.fakes import FakeCoordinator, RecordingTransport, connect
+
+pytestmark = pytest.mark.anyio
+
+
+class Unsteady(MemoryBroker):
+    """A broker that refuses some channels."""
+
+    refused: frozenset[str] = frozenset()
+
+    async def subscribe(self, channel: str) -> StreamPosition:
+        if channel in self.refused:
+            raise BrokerUnavailable("away")
+        return await super().subscribe(channel)
+
+
+class Scene:
+    """A worker put together by hand; nothing of it runs."""
+
+    def __init__(self, **settings: int) -> None:
+        self.coordinator = FakeCoordinator()
+        self.hub = Hub(lambda _flush: None)
+        self.broker = Unsteady(HistoryLimits(10, 10))
+        self.endpoints = Endpoints()
+        self.worker = Worker(
+            settings=Settings(announcements=True, **settings),  # type: ignore[arg-type]
+            endpoints=self.endpoints,
+            broker=self.broker,
+            hub=self.hub,
+            connections=ConnectionManager(self.hub, lambda: None),
+            commands=Commands(self.endpoints, lambda coroutine: coroutine.close(), print),
+            announcements=Announcements(settings.get("announcement_rate", 100)),
+            coordinator=self.coordinator,
+            max_connections=2,
+        )
+
+    async def join(self, *channels: str) -> tuple[Connection, RecordingTransport]:
+        connection, transport = connect(self.worker, *channels)
+        await self.worker.subscribe(connection)
+        self.worker.connected(connection)
+        return connection, transport
+
+    def heard(self, transport: RecordingTransport) -> list[bytes]:
+        self.hub.flush()
+        return transport.messages
+
+
+@asynccontextmanager
+async def running_broker(scene: Scene) -> AsyncIterator[None]:
+    """Let the scene's broker carry, for its hub."""
+    with anyio.fail_after(10):
+        async with anyio.create_task_group() as tasks:
+            await tasks.start(scene.broker.run, scene.hub)
+            yield
+            tasks.cancel_scope.cancel()
+
+
+CONNECTED = b'Client "[127.0.0.1]:54321" connected.'
+DISCONNECTED = b'Client "[127.0.0.1]:54321" disconnected.'
+
+
+async def test_clients_hear_of_each_other_in_their_first_channel() -> None:
+    scene = Scene()
+    async with running_broker(scene):
+        _, first = await scene.join("ws", "other")
+        scene.hub.flush()
+        second, own = await scene.join("ws")
+        await scene.join("other")
+        assert scene.heard(own) == [CONNECTED]
+        second.ended(1006)
+
+        assert sorted(scene.heard(first)) == [CONNECTED, CONNECTED, CONNECTED, DISCONNECTED]
+        assert scene.heard(own) == [CONNECTED]
+
+
+async def test_a_client_without_channels_is_nobodys_news() -> None:
+    scene = Scene()
+    async with running_broker(scene):
+        connection, transport = await scene.join()
+        connection.ended(1000)
+
+        assert scene.heard(transport) == []
+        assert scene.worker.announced == {}
+
+
+async def test_ends_that_the_server_made_are_not_announced() -> None:
+    scene = Scene()
+    async with running_broker(scene):
+        _, transport = await scene.join("ws")
+        ours, _ = await scene.join("ws")
+        slow, _ = await scene.join("ws")
+        before = len(scene.heard(transport))
+        ours.disconnect(ServerShutdown())
+        ours.ended(1012)
+        slow.disconnect(SlowConsumer())
+        slow.ended(3008)
+
+        assert scene.heard(transport)[before:] == [DISCONNECTED]
+
+
+async def test_a_channel_that_cannot_be_had_leaves_nothing_subscribed() -> None:
+    scene = Scene()
+    scene.broker.refused = frozenset({"refused"})
+    async with running_broker(scene):
+        connection, _ = connect(scene.worker, "granted", "refused", "third")
+        with pytest.raises(BrokerUnavailable):
+            await scene.worker.subscribe(connection)
+
+        assert all(scene.hub.retain(channel) for channel in connection.channels)
+        await scene.broker.publish("granted", b"nobody listens")
+        assert scene.hub.head("granted") is None
+
+
+async def test_the_last_one_in_a_channel_unsubscribes_it() -> None:
+    scene = Scene()
+    async with running_broker(scene):
+        one, _ = await scene.join("ws")
+        other, transport = await scene.join("ws")
+        one.ended(1000)
+        await scene.broker.publish("ws", b"to the other")
+        assert scene.heard(transport)[-1] == b"to the other"
+        other.ended(1000)
+
+        assert scene.hub.retain("ws")
+
+
+async def test_it_is_full_with_the_clients_that_are_about_to_come() -> None:
+    scene = Scene()
+    async with running_broker(scene):
+        await scene.join("ws")
+        assert not scene.worker.is_full
+        with scene.worker.connections.expecting_one():
+            assert scene.worker.is_full
+        assert not scene.worker.is_full
+
+
+async def test_others_can_account_for_its_clients_if_it_is_killed() -> None:
+    scene = Scene()
+    async with running_broker(scene):
+        one, _ = await scene.join("ws")
+        await scene.join("ws")
+        for number in range(MAX_RECORDED_CHANNELS + 5):
+            await scene.join(f"user:{number}")
+        scene.worker.record()
+        assert scene.coordinator.announced["ws"] == 2
+        assert len(scene.coordinator.announced) == MAX_RECORDED_CHANNELS
+        one.ended(1000)
+        scene.worker.record()
+        assert scene.coordinator.announced["ws"] == 1
+
+
+async def test_a_channel_that_everybody_left_is_forgotten() -> None:
+    scene = Scene()
+    async with running_broker(scene):
+        for number in range(100):
+            connection, _ = await scene.join(f"user:{number}")
+            connection.ended(1000)
+
+        assert len(scene.worker.announced) == 0
+
+
+async def test_the_clients_of_a_killed_worker_are_announced_in_a_summary() -> None:
+    scene = Scene()
+    async with running_broker(scene):
+        _, transport = await scene.join("ws")
+        scene.coordinator.dead = [WorkerRecord(1, announced={"ws": 40, "other": 2})]
+        scene.worker.next_second()
+
+        assert scene.heard(transport) == [CONNECTED, b"40 clients disconnected."]
+
+
+async def test_an_announcement_that_cannot_be_carried_harms_nobody() -> None:
+    scene = Scene()
+    async with running_broker(scene):
+        connection, _ = await scene.join("ws")
+    connection.ended(1000)
+
+    assert scene.worker.connections.count == 0
