@@ -32,7 +32,8 @@ class Deadlines:
         """Nothing is scheduled while nobody waits."""
         self._waiting: dict[int, set[Timed]] = {}
         self._steps: list[int] = []
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer: asyncio.Handle | None = None
+        self._timer_step = 0
 
     def set(self, timed: Timed, delay: float) -> None:
         """Call *timed* in *delay* seconds, instead of when it waited for before."""
@@ -55,12 +56,14 @@ class Deadlines:
         timed.due_step = 0
 
     def _schedule(self, loop: asyncio.AbstractEventLoop) -> None:
-        when = self._steps[0] / _STEPS_A_SECOND
+        step = self._steps[0]
         if self._timer is not None:
-            if self._timer.when() <= when:
+            # The handle is not asked: for a moment that has passed, uvloop's knows none.
+            if self._timer_step <= step:
                 return
             self._timer.cancel()
-        self._timer = loop.call_at(when, self._ring)
+        self._timer_step = step
+        self._timer = loop.call_at(step / _STEPS_A_SECOND, self._ring)
 
     def _ring(self) -> None:
         self._timer = None

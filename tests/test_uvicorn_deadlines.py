@@ -72,6 +72,18 @@ async def test_whoever_is_called_may_move_or_stop_the_others() -> None:
     assert called[1].at - called[0].at > 0.1
 
 
+async def test_a_moment_that_has_passed_does_not_stop_the_timer() -> None:
+    """A busy loop is late: whoever is called then sets a deadline beside others long overdue."""
+    deadlines, called = Deadlines(), list[Waiting]()
+    overdue, later = Waiting(called), Waiting(called)
+
+    deadlines.set(overdue, -1)
+    deadlines.set(later, 0.1)
+
+    await until_called(called, 2)
+    assert called == [overdue, later]
+
+
 async def test_a_loop_has_one() -> None:
     loop = asyncio.get_running_loop()
 
