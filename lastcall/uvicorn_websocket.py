@@ -220,7 +220,8 @@ class UvicornWebSocket(SocketReader):
         self, request: bytes, config: "Config", state: "ServerState", app_state: dict[str, Any]
     ) -> None:
         self._start = None
-        self._reader.feed(glued_bytes(self._tcp.get_protocol()))
+        http = self._tcp.get_protocol()
+        self._reader.feed(glued_bytes(http))
         upgrade = read_request(request)
         if isinstance(upgrade, Refusal):
             self.refuse(upgrade.response(state.default_headers))
@@ -229,8 +230,9 @@ class UvicornWebSocket(SocketReader):
         endpoint.scope = {
             **scope_of(upgrade, config, app_state),
             "scheme": "wss" if is_ssl(self._tcp) else "ws",
-            "client": get_remote_addr(self._tcp),
-            "server": get_local_addr(self._tcp),
+            # uvicorn's HTTP class has asked the system for both already.
+            "client": getattr(http, "client", None) or get_remote_addr(self._tcp),
+            "server": getattr(http, "server", None) or get_local_addr(self._tcp),
             "extensions": {"websocket.http.response": {}, "lastcall.detach": endpoint.detach},
         }
         # Not in here: an eager task would run the application before uvicorn has made this
