@@ -28,6 +28,8 @@ from tests.websocket_bytes import FIN, LIMIT, RSV1, frame, one_by_one, read
 
 NOT_UTF8 = Failed(1007, "text is not valid UTF-8")
 
+at_random = settings(max_examples=300, deadline=None)  # the machine may be busy
+
 
 def oracle(sent: bytes, *, deflate: bool) -> list[Event]:
     """What the server side of `websockets` makes of *sent*, in our words."""
@@ -104,6 +106,7 @@ def split(data: bytes, cuts: list[int]) -> list[bytes]:
 
 
 @given(conversations(), st.lists(st.integers(0, 2000), max_size=20))
+@at_random
 def test_whatever_is_legal_arrives_however_it_is_cut(
     conversation: tuple[list[Event], bytes], cuts: list[int]
 ) -> None:
@@ -119,7 +122,7 @@ def test_whatever_is_legal_arrives_however_it_is_cut(
     st.binary(min_size=1, max_size=8),
     st.data(),
 )
-@settings(max_examples=300)
+@at_random
 def test_damaged_bytes_get_the_same_code_as_from_the_oracle(
     conversation: tuple[list[Event], bytes], place: int, damage: bytes, data: st.DataObject
 ) -> None:
@@ -134,13 +137,13 @@ def test_damaged_bytes_get_the_same_code_as_from_the_oracle(
 
 @given(st.binary(max_size=300))
 @example(b"\x81\x85\0\0\0\0hello")
-@settings(max_examples=300)
+@at_random
 def test_garbage_gets_the_same_code_as_from_the_oracle(sent: bytes) -> None:
     assert_alike(read([sent]), oracle(sent, deflate=False))
 
 
 @given(conversations(), st.integers(0, 5000), st.binary(min_size=1, max_size=8))
-@settings(max_examples=300)
+@at_random
 def test_damage_is_judged_alike_however_the_bytes_are_cut(
     conversation: tuple[list[Event], bytes], place: int, damage: bytes
 ) -> None:
@@ -156,7 +159,7 @@ def assert_alike(ours: list[Event], theirs: list[Event]) -> None:
     """Equal but for what `websockets` leaves to its callers or judges later than we do."""
     failed = ours[-1] if ours and isinstance(ours[-1], Failed) else None
     if failed is None:
-        if ours and isinstance(ours[-1], Closed) and theirs[-1] == Failed(1002, ""):
+        if ours and isinstance(ours[-1], Closed) and theirs[-1:] == [Failed(1002, "")]:
             # Inside a fragmented message a close is an ordinary one (RFC 6455, 5.4), not for it.
             ours, theirs = ours[:-1], theirs[:-1]
         assert ours == theirs
@@ -171,6 +174,7 @@ def assert_alike(ours: list[Event], theirs: list[Event]) -> None:
 
 
 @given(payloads, st.integers(9, 15))
+@at_random
 def test_our_frames_are_what_a_client_reads(payload: tuple[int, bytes], window_bits: int) -> None:
     message = Message(payload[1] * 3, binary=payload[0] == BINARY)
     client = ClientProtocol(parse_uri("ws://localhost/"), state=OPEN, max_size=None)
@@ -188,6 +192,7 @@ def test_our_frames_are_what_a_client_reads(payload: tuple[int, bytes], window_b
 
 @given(st.binary(max_size=40), masks)
 @example(bytes(range(256)) * 80, b"\x01\x02\x03\xff")
+@at_random
 def test_masking_is_its_own_inverse(data: bytes, mask: bytes) -> None:
     assert unmask(data, mask) == bytes(byte ^ mask[i % 4] for i, byte in enumerate(data))
     assert unmask(unmask(data, mask), mask) == data
