@@ -165,7 +165,8 @@ class GracefulShutdown:
             tasks.cancel_scope.cancel()
         self._finish(counts)
         if self._why is not Why.RECYCLED:
-            self._host.stop(now=self._is_forced)
+            # Whoever had to be cut would be waited for by the server, too, and without a limit.
+            self._host.stop(now=self._is_forced or counts.cut > 0)
 
     def _finish(self, counts: DrainCounts) -> None:
         was_last = self._coordinator.finish(stopping=self._why is Why.STOP)

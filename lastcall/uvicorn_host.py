@@ -27,8 +27,10 @@ from lastcall.stop_limit import StopLimit
 from lastcall.uvicorn_websocket import UvicornWebSocket, install
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+CUT_AFTER = 1.0
+"""Seconds that responses under way have to end when the time is over, before they are cut."""
 FORCE_AFTER = 2.0
-"""Seconds that the server has to stop after a second Ctrl-C, before it is forced to."""
+"""Seconds that the server has to stop then, before it is forced to, without the lifespan's end."""
 
 type Handler = Callable[[int, FrameType | None], Any]
 
@@ -177,7 +179,15 @@ class UvicornHost:
             handler(number, None)
         if now:
             loop = asyncio.get_running_loop()
+            loop.call_later(CUT_AFTER, self._cut_connections)
             loop.call_later(FORCE_AFTER, self._server.handle_exit, signal.SIGINT, None)
+
+    def _cut_connections(self) -> None:
+        # The server waits for a response until it has been read, and some clients never do.
+        for each in tuple(self._server.server_state.connections):
+            transport = getattr(each, "transport", None)
+            if transport is not None:
+                transport.abort()
 
     def _count_workers(self) -> int:
         if self._gunicorn is not None:
