@@ -1,5 +1,6 @@
 """The server that runs us: what it is, how long it lets us leave, how it is told to go on."""
 
+import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -8,6 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from lastcall.process_identity import ProcessIdentity
 from lastcall.stop_limit import StopLimit
+from lastcall.transport.base import Transport, TransportEvents
 
 MASTER_VARIABLE = "LASTCALL_MASTER"
 """Environment variable by which `lastcall serve` tells its workers who their master is."""
@@ -67,6 +69,26 @@ class Host(Protocol):
         """Let the server stop, as the signal would have; with *now*, it waits for nothing."""
         ...
 
+    def thaw(
+        self, state: bytes, events: TransportEvents, *, max_backlog: int, max_message_size: int
+    ) -> Transport:
+        """Make the transport that goes on where a frozen one stopped; it does nothing yet.
+
+        Raises:
+            ValueError: not with this *state*, or not on this server.
+        """
+        ...
+
+    async def go_on(self, transport: Transport, descriptor: int) -> None:
+        """Give what `thaw` made its socket: it sends, reads, and is one of the server's own.
+
+        *descriptor* belongs to the server from here on, whatever happens.
+
+        Raises:
+            OSError: the event loop cannot take it.
+        """
+        ...
+
 
 class AsgiHost:
     """A server that we know nothing about: it stops as it does, and we say goodbye in time."""
@@ -105,6 +127,21 @@ class AsgiHost:
     def refuse_to_start(self) -> bool:
         """Only an exception tells it."""
         return False
+
+    def thaw(
+        self,
+        state: bytes,  # noqa: ARG002  (nobody here understands it)
+        events: TransportEvents,  # noqa: ARG002  (the same)
+        *,
+        max_backlog: int,  # noqa: ARG002  (the same)
+        max_message_size: int,  # noqa: ARG002  (the same)
+    ) -> Transport:
+        """No way is known to give this server a socket."""
+        raise ValueError(f"{self.name} cannot take a connection over")
+
+    async def go_on(self, transport: Transport, descriptor: int) -> None:  # noqa: ARG002  (the same)
+        """Only ours to close."""
+        os.close(descriptor)
 
     def stop(self, *, now: bool) -> None:  # noqa: ARG002  (the server decides how)
         """Ask the server with the signal that it understands.

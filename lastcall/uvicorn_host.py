@@ -20,10 +20,12 @@ from typing import TYPE_CHECKING, Any, cast
 from uvicorn import Server
 from uvicorn.supervisors.multiprocess import Process as MultiprocessWorker
 
+from lastcall.forked_child import forget
 from lastcall.host import MASTER_VARIABLE, AsgiHost, Host, OnServerStop, OnSignal
 from lastcall.hypercorn_host import find_hypercorn
 from lastcall.process_identity import ProcessIdentity
 from lastcall.stop_limit import StopLimit
+from lastcall.transport.base import Transport, TransportEvents
 from lastcall.uvicorn_websocket import UvicornWebSocket, install
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -161,6 +163,26 @@ class UvicornHost:
                 protocol, sock=self._spare.pop(), ssl=config.ssl, backlog=config.backlog
             )
             server.servers.append(listener)
+
+    def thaw(
+        self, state: bytes, events: TransportEvents, *, max_backlog: int, max_message_size: int
+    ) -> Transport:
+        """Make a connection of this server that has its handshake behind it."""
+        server = self._server
+        websocket = UvicornWebSocket(self._config, server.server_state, server.lifespan.state)
+        websocket.thaw(state, events, max_backlog, max_message_size)
+        return websocket
+
+    async def go_on(self, transport: Transport, descriptor: int) -> None:
+        """Let the event loop read from the socket, as if it had just accepted it."""
+        forget(descriptor)
+        loop, client = asyncio.get_running_loop(), socket(fileno=descriptor)
+        try:
+            protocol = cast("UvicornWebSocket", transport)  # made by `thaw`
+            await loop.connect_accepted_socket(lambda: protocol, client)
+        except BaseException:
+            client.close()
+            raise
 
     def refuse_to_start(self) -> bool:
         """Uvicorn exits with 3 after the lifespan's startup, which makes its master stop too."""

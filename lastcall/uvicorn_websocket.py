@@ -10,20 +10,20 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 from contextvars import Context
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
-from weakref import WeakKeyDictionary
 
 from uvicorn.protocols.utils import get_local_addr, get_remote_addr, is_ssl
 
 from lastcall.errors import ServerShutdown
 from lastcall.protocol.base import Message
+from lastcall.transport.base import Frozen
 from lastcall.transport.framing import WEBSOCKET
-from lastcall.uvicorn_deadlines import Deadlines, deadlines_of
 from lastcall.uvicorn_endpoint import Endpoint, scope_of
+from lastcall.uvicorn_frozen import FrozenWebSocket
 from lastcall.uvicorn_handshake import Refusal, glued_bytes, read_request
 from lastcall.uvicorn_reading import ANSWERS, EARLY, PAUSED, UNANSWERED, SocketReader
-from lastcall.websocket_codec import Closed, Event, Failed, Ping
+from lastcall.uvicorn_shared import shared_by
+from lastcall.websocket_codec import Closed, Event, Failed, FrameReader, Ping
 from lastcall.websocket_frames import PING_FRAME, close_frame, pong_frame
 
 if TYPE_CHECKING:
@@ -45,31 +45,6 @@ _ABNORMAL = 1006
 _KEEPALIVE_TIMEOUT = (1011, "keepalive ping timeout")
 
 
-@dataclass(frozen=True, slots=True)
-class _Host:
-    """What all connections of one uvicorn server share."""
-
-    connections: set[Any]
-    deadlines: Deadlines
-    ping_interval: float | None
-    ping_timeout: float | None
-
-
-_HOSTS: "WeakKeyDictionary[ServerState, _Host]" = WeakKeyDictionary()
-
-
-def _host_of(config: "Config", server_state: "ServerState") -> _Host:
-    host = _HOSTS.get(server_state)
-    if host is None:
-        host = _HOSTS[server_state] = _Host(
-            server_state.connections,
-            deadlines_of(asyncio.get_running_loop()),
-            config.ws_ping_interval or None,
-            config.ws_ping_timeout,
-        )
-    return host
-
-
 def install(config: "Config") -> None:
     """Make the server of *config* use this class from its next WebSocket on."""
     config.ws_protocol_class = UvicornWebSocket
@@ -85,6 +60,7 @@ class UvicornWebSocket(SocketReader):
     __slots__ = (
         "_code",
         "_endpoint",
+        "_frozen",
         "_host",
         "_pinged",
         "_stage",
@@ -113,9 +89,10 @@ class UvicornWebSocket(SocketReader):
         super().__init__(config.ws_max_size)
         self.framing: Framing = WEBSOCKET
         self.due_step = 0
-        self._host = _host_of(config, server_state)
+        self._host = shared_by(config, server_state)
         self._start: tuple[Config, ServerState, dict[str, Any]] | None
         self._start = (config, server_state, app_state)
+        self._frozen: FrozenWebSocket | None = None
         self._stage = _HANDSHAKE
         self._endpoint: Endpoint | None = None
         self._code = 0
@@ -144,13 +121,66 @@ class UvicornWebSocket(SocketReader):
             self._stage, self._deaf, self._early = _CLOSED, True, None
             super().abort()
 
+    def freeze(self) -> Frozen | None:
+        """Let go of the client without a word; not while it opens, closes or is TLS."""
+        if self._stage != _OPEN or not self._is_detached or self._fd < 0:
+            return None
+        unsent = self._not_sent()
+        if unsent is None or self._tcp.is_closing():
+            return None
+        state = FrozenWebSocket(
+            self.framing.name,
+            self._reader.dump(),
+            unsent,
+            self._pinged,
+            bool(self._stopped_by & ANSWERS),
+        ).encode()
+        try:
+            descriptor = self._let_go()
+        except OSError:  # no descriptor left
+            return None
+        # A read that is due already finds neither bytes nor anybody to tell.
+        self._stage, self._events, self._stopped_by = _GONE, None, PAUSED
+        self._host.connections.discard(self)
+        self._host.deadlines.clear(self)
+        return Frozen(state, descriptor)
+
+    def thaw(
+        self, state: bytes, events: "TransportEvents", max_backlog: int, max_message_size: int
+    ) -> None:
+        """Go on for *events* as the frozen connection, once the loop gives us its socket.
+
+        Raises:
+            ValueError: *state* is not what `freeze` makes here.
+        """
+        self._frozen, self.framing = FrozenWebSocket.decode(state)
+        self._start, self._events, self._backlog_limit = None, events, max_backlog
+        self._reader = FrameReader.load(
+            self._frozen.reader, max_message_size, deflate=self.framing is not WEBSOCKET
+        )
+
     # --- uvicorn and the event loop
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Take the connection over from uvicorn's HTTP class."""
+        """Take the connection over: from uvicorn's HTTP class, or frozen."""
         super().connection_made(transport)
         self._host.connections.add(self)
         self._host.deadlines.set(self, self.handshake_timeout)
+        if self._frozen is not None:
+            self._go_on(self._frozen)
+
+    def _go_on(self, frozen: FrozenWebSocket) -> None:
+        self._frozen, self._stage, self._pinged = None, _OPEN, frozen.pinged
+        self._stopped_by = ANSWERS if frozen.owes_answers else 0
+        self._expect_life(self._host.ping_timeout if frozen.pinged else self._host.ping_interval)
+        self._put_back(frozen.unsent)
+        if self._reader.unread:
+            asyncio.get_running_loop().call_soon(self._read)
+
+    def _expect_life(self, within: float | None) -> None:
+        self._host.deadlines.clear(self)
+        if within is not None:
+            self._host.deadlines.set(self, within)
 
     def data_received(self, data: bytes) -> None:
         """Take the request, then frames."""
@@ -171,6 +201,11 @@ class UvicornWebSocket(SocketReader):
         self._host.connections.discard(self)
         self._host.deadlines.clear(self)
         self._end(self._code or _ABNORMAL)
+
+    @property
+    def _is_detached(self) -> bool:
+        """Whether it belongs to whom it was detached for, and has delivered what came before."""
+        return self._endpoint is None and self._early is None
 
     @property
     def drains(self) -> bool:
@@ -260,9 +295,7 @@ class UvicornWebSocket(SocketReader):
         self._reader.deflate = framing is not WEBSOCKET
         self._transmit_first(response)
         self._accept_frames()
-        self._host.deadlines.clear(self)
-        if self._host.ping_interval is not None:
-            self._host.deadlines.set(self, self._host.ping_interval)
+        self._expect_life(self._host.ping_interval)
         self._release(UNANSWERED)
 
     def detach(

@@ -12,6 +12,8 @@ from typing import Any, cast
 
 from uvicorn.protocols.utils import is_ssl
 
+from lastcall.forked_child import keep_from_children
+
 _AT_ONCE = 65_536
 _OUT_OF_REACH = -1
 
@@ -139,6 +141,7 @@ class SocketWriter(asyncio.Protocol):
     def _transmit_first(self, data: bytes) -> None:
         """Send *data* before the queue, but behind the rest of what was begun."""
         if self._blocked:
+            self._tail = None if self._tail is None else self._tail + data
             self._tcp.write(data)
         else:
             self._send(data)
@@ -148,6 +151,42 @@ class SocketWriter(asyncio.Protocol):
         self._refuse_frames()
         self._drop_queue()
         self._transmit_first(data)
+
+    def _not_sent(self) -> list[bytes] | None:
+        """The rest of a write that was begun (or nothing), then the frames of the queue.
+
+        None while the loop has bytes that were written before we came.
+        """
+        size = self._tcp.get_write_buffer_size()
+        tail = self._tail or b""
+        if size > len(tail):
+            return None
+        return [tail[len(tail) - size :], *(self._queue or ())]
+
+    def _put_back(self, unsent: list[bytes]) -> None:
+        """Go on where `_not_sent` was taken from another connection."""
+        rest, *queue = unsent
+        if queue:
+            self._queue, self._queued = deque(queue), sum(map(len, queue))
+        self._accepts = True
+        if rest:
+            self._send(rest)
+        if not self._blocked:
+            self.resume_writing()
+
+    def _let_go(self) -> int:
+        """Leave the client alone; it sees neither an end nor a reset as long as somebody has it.
+
+        Returns a duplicate of its socket; our own is closed, and never shut down.
+        """
+        descriptor = os.dup(self._fd)
+        keep_from_children(descriptor)
+        self._refuse_frames()
+        self._drop_queue()
+        self._fd, self._blocked, self._tail = _OUT_OF_REACH, False, None
+        self._tcp.set_protocol(asyncio.Protocol())
+        self._tcp.abort()
+        return descriptor
 
     def _drop_queue(self) -> None:
         self._queue, self._queued = None, 0

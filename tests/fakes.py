@@ -15,7 +15,7 @@ from lastcall.process_identity import ProcessIdentity
 from lastcall.protocol.base import ClientProtocol, Command, Message
 from lastcall.protocol.plain_text import PlainText
 from lastcall.stop_limit import StopLimit
-from lastcall.transport.base import Frame, Framing, Transport, TransportEvents
+from lastcall.transport.base import Frame, Framing, Frozen, Transport, TransportEvents
 from lastcall.wire_format import WireFormat, wire_format
 from lastcall.worker_coordinator import Coordinator, SoleWorker, State, WorkerRecord
 
@@ -93,6 +93,9 @@ class RecordingTransport:
     def resume(self) -> None:
         assert self.paused
         self.paused = False
+
+    def freeze(self) -> Frozen | None:
+        return None
 
 
 @dataclass
@@ -219,6 +222,14 @@ class FakeHost:
     def stop(self, *, now: bool) -> None:
         self.stopped.append(now)
         self._note("stop")
+
+    def thaw(
+        self, state: bytes, _events: TransportEvents, *, max_backlog: int, max_message_size: int
+    ) -> Transport:
+        raise ValueError(f"no sockets here for {state!r}, {max_backlog}, {max_message_size}")
+
+    async def go_on(self, transport: Transport, descriptor: int) -> None:
+        raise OSError(f"no sockets here for {transport} and {descriptor}")
 
     def send(self, number: signal.Signals) -> None:
         """What the process would get."""

@@ -107,6 +107,7 @@ LAYERS = (
         "where we know the server that runs us",
         ("host.*", "hypercorn_host", "supervisor", "uvicorn_*", "worker_process"),
         packages=frozenset({"anyio", "click", "httptools", "uvicorn", "websockets"}),
+        extra={"uvicorn_frozen": frozenset({"msgspec"})},
     ),
     Layer(
         "what puts the parts together and what people touch",

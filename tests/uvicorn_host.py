@@ -23,9 +23,10 @@ TIMEOUT = 10
 class Host:
     """Where the server listens, and what it knows."""
 
-    def __init__(self, port: int, state: ServerState) -> None:
+    def __init__(self, port: int, config: Config, state: ServerState) -> None:
         """As `hosting` made it."""
         self.port = port
+        self.config = config
         self.state = state
         self.url = f"ws://127.0.0.1:{port}"
 
@@ -62,7 +63,7 @@ async def hosting(app: Any, **options: Any) -> AsyncIterator[Host]:
         protocol, config=config, server_state=uvicorn.server_state, app_state={"key": "value"}
     )
     server = await loop.create_server(factory, "127.0.0.1", 0, ssl=config.ssl)
-    host = Host(server.sockets[0].getsockname()[1], uvicorn.server_state)
+    host = Host(server.sockets[0].getsockname()[1], config, uvicorn.server_state)
     try:
         yield host
     finally:

@@ -11,7 +11,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
 from lastcall.errors import Disconnect, InvalidUtf8, MessageTooBig
 from lastcall.protocol.base import Message
-from lastcall.transport.base import Frame, Framing, Transport, TransportEvents
+from lastcall.transport.base import Frame, Framing, Frozen, Transport, TransportEvents
 
 CLOSE_WAIT = 10.0
 """Seconds that a client has to answer a close, or to read what is before it."""
@@ -110,6 +110,10 @@ class AsgiWebSocket:
     def resume(self) -> None:
         """Read again."""
         self._may_read.set()
+
+    def freeze(self) -> Frozen | None:
+        """Never: the socket is the server's."""
+        return None
 
     async def serve(self) -> None:
         """Read and write until the connection's end; then `events.ended` has been called."""

@@ -1,6 +1,7 @@
 """The seam between a connection and the bytes of its client."""
 
 from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from lastcall.protocol.base import Message
@@ -20,6 +21,16 @@ class Framing(Hashable, Protocol):
     def frame(self, messages: Sequence[Message]) -> Frame:
         """One frame that holds *messages* in order; made once, written to many clients."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class Frozen:
+    """A client between two transports: nobody reads from it, nobody writes to it."""
+
+    state: bytes
+    """What its next transport has to know, in this process or another."""
+    descriptor: int
+    """Its socket. Whoever has this value closes it, or makes a transport of it."""
 
 
 class TransportEvents(Protocol):
@@ -47,7 +58,7 @@ class Transport(Protocol):
 
     framing: Framing
     movable: bool
-    """Whether another worker can take the client over."""
+    """Whether another worker can take the client over, if perhaps not at this moment."""
 
     @property
     def backlog(self) -> int:
@@ -75,4 +86,12 @@ class Transport(Protocol):
 
     def resume(self) -> None:
         """Read again."""
+        ...
+
+    def freeze(self) -> Frozen | None:
+        """Let go of the client without a word to it, so that another transport can go on.
+
+        Everything that was read but not received, and written but not sent, is in the state. This
+        transport tells nothing any more, not even its end. None: not now, or never.
+        """
         ...

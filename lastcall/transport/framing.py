@@ -45,6 +45,19 @@ def deflate_framing(window_bits: int) -> DeflateFraming:
     return _DEFLATE[window_bits]
 
 
+def framing_named(name: str) -> "Framing":
+    """Give the framing that calls itself *name*.
+
+    Raises:
+        ValueError: there is none.
+    """
+    known: list[Framing] = [WEBSOCKET, *_DEFLATE.values()]
+    for framing in known:
+        if framing.name == name:
+            return framing
+    raise ValueError(f"there is no framing {name!r}")
+
+
 if TYPE_CHECKING:
     from lastcall.transport.base import Framing
 
