@@ -1,0 +1,187 @@
+"""What is measured: each run starts a server of its own, loads it, and returns figures by row."""
+
+import contextlib
+import dataclasses
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.candidates import Candidate, lastcall
+from benchmarks.load import Load, load_on
+from benchmarks.processes import Server, free_port, serving
+
+type Figures = dict[str, float]
+type Rows = dict[str, Figures]
+
+ONE_OF_MANY = "one worker"
+TWO_WORKERS = "two workers"
+NOBODY_DEAF = "nobody deaf"
+ONE_DEAF = "one deaf"
+
+SETTLE = 0.5
+"""Seconds between the last step of a run and a measurement of what is left of it."""
+
+
+ROUNDS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """How much is asked for; the same of every server."""
+
+    rounds: int = ROUNDS
+    seconds: float = 2.0
+    clients: int = 1000
+    many: int = 5000
+    rate: int = 500
+    slow_rate: int = 20
+
+
+QUICK = Scale(rounds=1, seconds=0.3, clients=20, many=50)
+
+
+@dataclass(frozen=True, slots=True)
+class Tools:
+    """The programs that were compiled for this session."""
+
+    load: Path
+    floor: Path
+
+
+def fan_out(candidate: Candidate, tools: Tools, scale: Scale) -> Rows:
+    """Publish to a thousand clients: one at a time, eight under way, and at a rate."""
+    with _loaded(candidate, tools) as (server, load):
+        load.connect(scale.clients)
+        load.prepare_to_publish()
+        return {
+            "one in flight": _phase(server, load, f"window 1 {scale.seconds}"),
+            "eight in flight": _phase(server, load, f"window 8 {scale.seconds}"),
+            "offered": _phase(server, load, f"rate {scale.rate} {scale.seconds}"),
+        }
+
+
+def many_clients(candidate: Candidate, tools: Tools, scale: Scale) -> Rows:
+    """Connect thousands, let them idle, publish to them, and see them all leave at once."""
+    first = scale.many // 50
+    with _loaded(candidate, tools) as (server, load):
+        load.connect(first)
+        time.sleep(SETTLE)
+        memory, cpu = server.memory, server.cpu_seconds
+        seconds = load.connect(scale.many - first)
+        connecting = server.cpu_seconds - cpu
+        time.sleep(SETTLE)
+        connected = scale.many - first
+        rows = {
+            "idle": {"bytes": (server.memory - memory) / connected},
+            "connects": {
+                "connects": connected / seconds,
+                "cpu_us": connecting / connected * 1e6,
+            },
+        }
+        load.prepare_to_publish()
+        rows["many"] = _phase(server, load, f"window 8 {scale.seconds}")
+        cpu = server.cpu_seconds
+        load.tell("abandon")
+        time.sleep(SETTLE)
+        rows["leaving"] = {"cpu_us": (server.cpu_seconds - cpu) / scale.many * 1e6}
+        return rows
+
+
+def workers(candidate: Candidate, tools: Tools, scale: Scale) -> Rows:
+    """Twice as many clients, on one worker or on two that share the core and a bus."""
+    with _loaded(candidate, tools) as (server, load):
+        time.sleep(2 * SETTLE)  # one worker takes connections before the other one does
+        load.connect(2 * scale.clients)
+        load.prepare_to_publish()
+        return {
+            "workers": _phase(server, load, f"window 1 {scale.seconds}"),
+            "workers, slowly": _phase(server, load, f"rate {scale.slow_rate} {scale.seconds}"),
+        }
+
+
+def deaf_client(candidate: Candidate, tools: Tools, scale: Scale) -> Rows:
+    """Publish slowly to clients one of which may never read."""
+    with _loaded(candidate, tools) as (server, load):
+        if candidate.name == ONE_DEAF:
+            load.connect(1, deaf=True)
+        load.connect(scale.clients - 1)
+        load.prepare_to_publish()
+        figures = _phase(server, load, f"rate {scale.rate // 2} {scale.seconds}")
+        if candidate.name == ONE_DEAF:
+            # As fast as it goes, so that the deaf client's backlog passes its limit.
+            load.tell(f"window 8 {2 * scale.seconds}")
+            figures["close_code"] = float(load.tell("deaf")["close_code"])
+        return {"deaf": figures}
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A kind of run, and whom it is done with."""
+
+    run: Callable[[Candidate, Tools, Scale], Rows]
+    candidates: list[Candidate]
+
+
+def all_runs(compared: list[Candidate]) -> list[Run]:
+    """Every run of a session, in order."""
+    backlog = 65_536  # instead of 1 MiB: it has to be passed in a few seconds
+    pair = [
+        lastcall(ONE_OF_MANY, "uvloop"),
+        lastcall(TWO_WORKERS, "uvloop", workers=2),
+    ]
+    deaf = [
+        lastcall(NOBODY_DEAF, "uvloop", max_backlog=backlog),
+        lastcall(ONE_DEAF, "uvloop", max_backlog=backlog),
+    ]
+    return [
+        Run(fan_out, compared),
+        Run(many_clients, compared),
+        Run(workers, pair),
+        Run(deaf_client, deaf),
+    ]
+
+
+def _phase(server: Server, load: Load, command: str) -> Figures:
+    cpu = server.cpu_seconds
+    answer = load.tell(command)
+    cpu = server.cpu_seconds - cpu
+    received = answer["received"]
+    return {
+        "deliveries": received / answer["seconds"] if received else 0.0,
+        "cpu_us": cpu / received * 1e6 if received else 0.0,
+        "p50_ms": answer["p50_ms"],
+        "p99_ms": answer["p99_ms"],
+        "lost": answer["expected"] - received,
+        "out_of_order": answer["out_of_order"],
+    }
+
+
+@contextlib.contextmanager
+def _loaded(candidate: Candidate, tools: Tools) -> Iterator[tuple[Server, Load]]:
+    """The server, running, and clients for it."""
+    port = free_port()
+    with tempfile.TemporaryDirectory(prefix="lcb-") as name:
+        directory = Path(name)
+        for each in ("run", "state"):
+            (directory / each).mkdir(mode=0o700)
+        filled = _fill_in(candidate, port, directory)
+        (directory / "config").write_text(filled.config)
+        with (
+            serving(filled.command, port, filled.environment, directory / "log") as server,
+            load_on(tools.load, port, candidate.envelope) as load,
+        ):
+            yield server, load
+
+
+def _fill_in(candidate: Candidate, port: int, directory: Path) -> Candidate:
+    def fill(text: str) -> str:
+        return text.replace("PORT", str(port)).replace("DIRECTORY", str(directory))
+
+    return dataclasses.replace(
+        candidate,
+        command=tuple(map(fill, candidate.command)),
+        environment={key: fill(value) for key, value in candidate.environment.items()},
+        config=fill(candidate.config),
+    )

@@ -1,0 +1,81 @@
+"""The figures of a session as tables, in Markdown that can also be read in a terminal."""
+
+from collections.abc import Iterable, Sequence
+
+from benchmarks.candidates import FLOOR
+from benchmarks.results_file import Session
+
+TITLES = {
+    "one in flight": "{clients:.0f} clients, one publication under way",
+    "eight in flight": "{clients:.0f} clients, eight publications under way",
+    "offered": "{clients:.0f} clients, {rate:.0f} publications a second asked for",
+    "many": "{many:.0f} clients, eight publications under way",
+    "idle": "{many:.0f} idle connections",
+    "connects": "{many:.0f} clients that connect",
+    "leaving": "{many:.0f} clients that leave at once",
+    "workers": "Workers that share a core and a bus, twice {clients:.0f} clients, "
+    "one publication under way",
+    "workers, slowly": "The same at {slow_rate:.0f} publications a second",
+    "deaf": "{clients:.0f} clients of which one never reads",
+}
+_FAN_OUT = {
+    "deliveries": "deliveries a second",
+    "cpu_us": "CPU us a delivery",
+    "p50_ms": "p50 ms",
+    "p99_ms": "p99 ms",
+    "lost": "lost",
+}
+_COLUMNS = {
+    "idle": {"bytes": "bytes a connection"},
+    "connects": {"connects": "connects a second", "cpu_us": "CPU us a connect"},
+    "leaving": {"cpu_us": "CPU us a client"},
+}
+_WORST_COUNTS = {"lost", "out_of_order"}
+
+
+def tables(session: Session) -> str:
+    """A table for each row that was measured."""
+    return "\n".join(table(session, row) for row in TITLES if session.servers(row))
+
+
+def title(session: Session, row: str) -> str:
+    """What the row is about."""
+    return TITLES[row].format(**session.scale)
+
+
+def table(session: Session, row: str) -> str:
+    """The medians of *row*, with the cost as a multiple of the floor's."""
+    columns = _COLUMNS.get(row, _FAN_OUT)
+    servers = session.servers(row)
+    has_floor = FLOOR in servers and "cpu_us" in columns
+    head = ["server", *columns.values()] + (["CPU, of the floor's"] if has_floor else [])
+    lines = []
+    for server in servers:
+        cells = [_cell(session, row, server, column) for column in columns]
+        if has_floor:
+            cells.append(spread(session.ratios(row, server, "cpu_us")))
+        lines.append([server, *cells])
+    return f"### {title(session, row)}\n\n{grid(head, lines)}\n"
+
+
+def grid(head: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
+    """A Markdown table; all columns but the first are numbers."""
+    rule = ["---"] + ["--:"] * (len(head) - 1)
+    return "\n".join("| " + " | ".join(line) + " |" for line in [head, rule, *lines])
+
+
+def spread(ratios: Sequence[float]) -> str:
+    """The median of ascending *ratios*, and in brackets the smallest and the largest."""
+    if not ratios:
+        return "-"
+    middle = ratios[len(ratios) // 2]
+    if len(ratios) == 1:
+        return f"{middle:.2f}"
+    return f"{middle:.2f} ({ratios[0]:.2f}-{ratios[-1]:.2f})"
+
+
+def _cell(session: Session, row: str, server: str, column: str) -> str:
+    if column in _WORST_COUNTS:
+        return f"{session.largest(row, server, column):,.0f}"
+    value = session.figure(row, server, column)
+    return f"{value:,.0f}" if value >= 100 else f"{value:.2f}"
