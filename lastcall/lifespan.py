@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import anyio
-from anyio.abc import TaskGroup, TaskStatus
+from anyio.abc import TaskGroup
 
 from lastcall.announcements import Announcements
 from lastcall.commands import Commands
@@ -76,6 +76,18 @@ async def running(
         raise PartDied("a part of this worker died; see above")
 
 
+class Started:
+    """Where `RunningWorker.start` waits; what a broker calls when publications are carried."""
+
+    def __init__(self) -> None:
+        """Wait."""
+        self.event = anyio.Event()
+
+    def started(self, _value: None = None) -> None:
+        """Let the start go on."""
+        self.event.set()
+
+
 class RunningWorker:
     """The parts of this process and the tasks that they need."""
 
@@ -111,10 +123,15 @@ class RunningWorker:
         )
 
     async def start(self) -> None:
-        """Start every task; returns when publications are carried."""
+        """Start every task; returns when publications are carried, or this worker leaves first."""
         settings, start = self.worker.settings, self._tasks.start_soon
-        await self._tasks.start(self._run_broker)
-        start(self._leave)
+        started = Started()
+        start(self._leave, started)
+        start(self._guard, "the broker", lambda: self._run_broker(started))
+        # Not for the broker alone: with a full disk it takes for ever, and a stop must not.
+        await started.event.wait()
+        if self.shutdown.is_requested:
+            return
         start(self._guard, "the clock", self._run_clock)
         start(self._guard, "the watch on the server", self._watch_server)
         if settings.heartbeat_interval:
@@ -163,21 +180,17 @@ class RunningWorker:
             logger.critical("%s died, this worker leaves", name, exc_info=True)
             self.shutdown.request(Why.FAILED)
 
-    async def _leave(self) -> None:
+    async def _leave(self, started: "Started") -> None:
         try:
             await self.shutdown.run()
         except Exception:  # noqa: BLE001  (a worker that cannot drain has to stop all the same)
             logger.critical("the drain died", exc_info=True)
             self._host.stop(now=True)
+        started.started()
 
-    async def _run_broker(self, *, task_status: TaskStatus[None]) -> None:
-        worker = self.worker
-
-        async def run() -> None:
-            await worker.broker.run(worker.hub, task_status=task_status)
-            raise RuntimeError("it ended by itself")
-
-        await self._guard("the broker", run)
+    async def _run_broker(self, started: "Started") -> None:
+        await self.worker.broker.run(self.worker.hub, task_status=started)
+        raise RuntimeError("it ended by itself")
 
     async def _run_heartbeat(self) -> None:
         settings = self.worker.settings

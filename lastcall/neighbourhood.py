@@ -66,11 +66,38 @@ def _shared(settings: Settings, run_dir: RunDirectory, limits: HistoryLimits) ->
 
 
 def _state_dir(settings: Settings) -> Path:
-    """Where the log outlives this server: as set, or by the application's own directory."""
-    if settings.state_dir is not None:
-        return settings.state_dir
+    """Where the log outlives this server.
+
+    Raises:
+        SettingsError: it cannot be written: there the broker would wait for ever for its log.
+    """
+    path = settings.state_dir or _default_state_dir()
+    problem = None
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        problem = error.strerror
+    else:
+        if not os.access(path, os.W_OK | os.X_OK):
+            problem = "it cannot be written"
+    if problem is not None:
+        raise SettingsError(
+            f"LASTCALL_STATE_DIR: {path} cannot be used ({problem}): "
+            "name a directory that this user may write"
+        )
+    return path
+
+
+def _default_state_dir() -> Path:
+    """The service's own directory if systemd made one, else one for this application at home."""
     base = os.environ.get("STATE_DIRECTORY")
     if base:
         return Path(base.split(":")[0])
-    home = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state")
+    try:
+        home = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state")
+    except RuntimeError:  # a container may run as a user that nobody has heard of
+        raise SettingsError(
+            "LASTCALL_STATE_DIR is not set, and this user has no home: "
+            "name a directory that this user may write"
+        ) from None
     return home / "lastcall" / Path.cwd().as_posix().strip("/").replace("/", "-")

@@ -1,10 +1,12 @@
 """A start that cannot succeed: one sentence for the operator, and a status that servers obey."""
 
+import signal
 import sys
+from pathlib import Path
 
 import pytest
 
-from tests.server_process import run_server
+from tests.server_process import START_TIMEOUT, run_server, wait_until
 
 pytestmark = pytest.mark.whole
 
@@ -29,3 +31,26 @@ def test_a_wrong_setting_stops_the_start_with_a_sentence(
         assert f"lastcall: LASTCALL_{name.upper()}" in server.log
         assert value in server.log
         assert "Traceback" not in server.log
+
+
+def test_several_workers_need_a_state_directory_that_can_be_written() -> None:
+    with run_server(workers=2, wait=False, state_dir="/proc/nowhere") as server:
+        assert server.wait(15) == 0
+        assert "lastcall: LASTCALL_STATE_DIR: /proc/nowhere cannot be used" in server.log
+        assert "Traceback" not in server.log
+        assert server.leftovers() == []
+
+
+@pytest.mark.parametrize("command", [UVICORN, (*UVICORN[:2], "lastcall", "serve")])
+def test_a_start_that_waits_for_its_log_can_be_stopped(
+    command: tuple[str, ...], tmp_path: Path
+) -> None:
+    """A disk that is full or broken delays the start, and must not make it deaf."""
+    (tmp_path / "state" / "history.sqlite3").mkdir(parents=True)
+    with run_server(command=command, workers=2, wait=False, directory=tmp_path) as server:
+        wait_until(lambda: "the log cannot be opened" in server.log, START_TIMEOUT, server.describe)
+        server.send_signal(signal.SIGTERM)
+        assert server.wait(10) == 0
+        assert server.group_is_gone()
+        assert "Traceback" not in server.log
+        assert server.leftovers() == []
