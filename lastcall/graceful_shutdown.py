@@ -166,7 +166,8 @@ class GracefulShutdown:
         self._finish(counts)
         if self._why is not Why.RECYCLED:
             # Whoever had to be cut would be waited for by the server, too, and without a limit.
-            self._host.stop(now=self._is_forced or counts.cut > 0)
+            within = max(0.0, self._drain.deadline - self._clock())
+            self._host.stop(now=self._is_forced or counts.cut > 0, within=within)
 
     def _finish(self, counts: DrainCounts) -> None:
         was_last = self._coordinator.finish(stopping=self._why is Why.STOP)

@@ -65,8 +65,12 @@ class Host(Protocol):
         """Have the server end with status 3 instead of starting; False if it cannot be asked to."""
         ...
 
-    def stop(self, *, now: bool) -> None:
-        """Let the server stop, as the signal would have; with *now*, it waits for nothing."""
+    def stop(self, *, now: bool, within: float = 0) -> None:
+        """Let the server stop, as the signal would have.
+
+        It may wait *within* seconds for requests that the drain does not know of; with *now*, it
+        waits for nothing.
+        """
         ...
 
     def thaw(
@@ -143,7 +147,7 @@ class AsgiHost:
         """Only ours to close."""
         os.close(descriptor)
 
-    def stop(self, *, now: bool) -> None:  # noqa: ARG002  (the server decides how)
+    def stop(self, *, now: bool, within: float = 0) -> None:  # noqa: ARG002  (the server decides how)
         """Ask the server with the signal that it understands.
 
         Off the main thread the server is not the process: a test client, say. Who started it there

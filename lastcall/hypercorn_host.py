@@ -65,7 +65,7 @@ class HypercornHost(AsgiHost):
             if is_ours:
                 loop.remove_signal_handler(signal.SIGTERM)
 
-    def stop(self, *, now: bool) -> None:  # noqa: ARG002  (it knows one way only)
+    def stop(self, *, now: bool, within: float = 0) -> None:  # noqa: ARG002  (it knows one way only)
         """End this worker, unless that is what hypercorn is doing already."""
         terminate = getattr(self._local("context"), "terminate", None)
         if terminate is not None:

@@ -6,6 +6,7 @@ is over. The server's own order (close every connection, tell the lifespan last)
 """
 
 import asyncio
+import math
 import multiprocessing
 import os
 import signal
@@ -31,6 +32,8 @@ from lastcall.uvicorn_websocket import UvicornWebSocket, install
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 CUT_AFTER = 1.0
 """Seconds that responses under way have to end when the time is over, before they are cut."""
+LAST_REQUESTS = 1
+"""Seconds that requests in progress have at least; uvicorn counts in whole ones."""
 FORCE_AFTER = 2.0
 """Seconds that the server has to stop then, before it is forced to, without the lifespan's end."""
 
@@ -87,6 +90,9 @@ class UvicornHost:
         if self._config.ws == "auto":
             install(self._config)
         UvicornWebSocket.on_server_shutdown = staticmethod(lambda _websocket: on_server_stop())
+        if self._server.should_exit:
+            # By a signal before we were there: all goes its usual way, the end of a start included.
+            on_signal(signal.SIGTERM)
         try:
             with self._signals(on_signal):
                 yield
@@ -189,8 +195,11 @@ class UvicornHost:
         self._server.lifespan.should_exit = True
         return True
 
-    def stop(self, *, now: bool) -> None:
-        """Hand the first signal on: uvicorn ends by it, with the exit status of always."""
+    def stop(self, *, now: bool, within: float = 0) -> None:
+        """Hand the first signal on: uvicorn ends by it, with the exit status of always.
+
+        By default it waits for requests in progress for ever, and a stream may never end.
+        """
         for each in self._spare:
             each.close()
         self._spare.clear()
@@ -198,6 +207,7 @@ class UvicornHost:
         handler = self._handlers.get(number, self._server.handle_exit)
         # A second SIGINT would be taken for somebody in a hurry, who cuts the lifespan off.
         if not self._server.should_exit:
+            self._config.timeout_graceful_shutdown = max(LAST_REQUESTS, math.ceil(within))
             handler(number, None)
         if now:
             loop = asyncio.get_running_loop()

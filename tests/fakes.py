@@ -189,6 +189,7 @@ class FakeHost:
         self.drains = drains
         self.listens = True
         self.stopped: list[bool] = []
+        self.within = 0.0
         self.changes: list[str] = []
         self.on_signal: OnSignal | None = None
         self.on_stop: Callable[[], bool] | None = None
@@ -219,8 +220,9 @@ class FakeHost:
         self._note("refuse to start")
         return True
 
-    def stop(self, *, now: bool) -> None:
+    def stop(self, *, now: bool, within: float = 0) -> None:
         self.stopped.append(now)
+        self.within = within
         self._note("stop")
 
     def thaw(

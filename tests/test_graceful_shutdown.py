@@ -108,6 +108,7 @@ async def test_without_clients_the_end_comes_at_once() -> None:
     assert scene.coordinator.states == ["draining"]
     assert scene.coordinator.finished == [True]
     assert scene.host.stopped == [False]
+    assert 59 < scene.host.within <= 60, "requests that the drain does not know of have the rest"
     assert scene.shutdown.finished.is_set()
 
 

@@ -24,6 +24,18 @@ app = FastAPI(lifespan=lifespan)
 app.include_router(lastcall.router)
 
 
+@app.get("/unknown")
+async def unknown() -> StreamingResponse:
+    """One that takes no part in the drain."""
+
+    async def blocks() -> AsyncIterator[bytes]:
+        while True:
+            yield b"."
+            await anyio.sleep(0.01)
+
+    return StreamingResponse(blocks())
+
+
 @app.get("/endless")
 async def endless(request: Request) -> StreamingResponse:
     """More than anybody reads."""

@@ -39,6 +39,18 @@ def test_a_response_that_nobody_reads_ends_with_the_time(http: str) -> None:
         assert "Traceback" not in server.log
 
 
+def test_a_response_that_takes_no_part_in_the_drain_ends_with_the_time() -> None:
+    """The server alone would wait for it for ever."""
+    with run_server(command=COMMAND, shutdown_timeout=0.5) as server:
+        with socket.create_connection(("127.0.0.1", server.port)) as client:
+            client.sendall(b"GET /unknown HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            assert client.recv(12) == b"HTTP/1.1 200"
+            server.send_signal(signal.SIGTERM)
+            server.wait(5)
+        assert "put away" in server.log
+        assert server.leftovers() == []
+
+
 def test_a_client_that_vanishes_is_not_waited_for() -> None:
     with run_server(command=COMMAND, shutdown_timeout=60) as server:
         with deaf_client(server):
