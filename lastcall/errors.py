@@ -7,6 +7,7 @@ LastcallError
 │   ├── MessageTooBig           1009  send less
 │   ├── InvalidUtf8             1007  send text as UTF-8
 │   ├── SlowConsumer            3008  come back and read faster
+│   ├── InsufficientState       3010  come back: what was published meanwhile is lost
 │   └── TooManyRequests         3013  come back and send less often
 ├── BrokerUnavailable       the operator: nothing can be published now
 ├── PartDied                the operator: this worker is broken and leaves
@@ -73,6 +74,14 @@ class SlowConsumer(Disconnect):
 
     code = 3008
     reason = "slow"
+
+
+class InsufficientState(Disconnect):
+    """Publications that the client has not heard are gone: it must know that there is a gap."""
+
+    code = 3010
+    reason = "insufficient state"
+    is_servers_own = True
 
 
 class TooManyRequests(Disconnect):

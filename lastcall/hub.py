@@ -4,10 +4,11 @@
 a subscriber set that changed in the middle of a fan-out would be a race.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from lastcall.broker.base import BrokerEvents, Publication, StreamPosition
+from lastcall.catch_up import CatchUp
 from lastcall.connection import Connection
 from lastcall.wire_format import WireFormat
 
@@ -26,6 +27,7 @@ class Hub:
         self._turn: dict[str, list[Publication]] = {}
         self._is_flushing = False
         self._heads: dict[str, StreamPosition] = {}
+        self._catching_up: dict[str, dict[Connection, CatchUp]] = {}
         self._is_available = True
 
     @property
@@ -36,6 +38,19 @@ class Hub:
     def head(self, channel: str) -> StreamPosition | None:
         """The position at which every subscriber of *channel* on this worker stands."""
         return self._heads.get(channel)
+
+    def position(self, connection: Connection, channel: str) -> StreamPosition | None:
+        """How far *connection* has come in *channel*; None while it is held."""
+        catch_up = self._catching_up.get(channel, {}).get(connection)
+        if catch_up is None:
+            return self._heads.get(channel)
+        return None if catch_up.is_held else catch_up.position
+
+    def subscribed(self, channel: str, position: StreamPosition) -> None:
+        """Take the broker's word that all that follows *position* in *channel* is delivered."""
+        if channel in self._interest:
+            # Later ones may have come before it, and then the head is theirs.
+            self._heads.setdefault(channel, position)
 
     def retain(self, channel: str) -> bool:
         """Note that somebody wants *channel*; True for the first, who has to subscribe it.
@@ -61,19 +76,38 @@ class Hub:
     def add(self, connection: Connection) -> None:
         """Deliver the connection's channels to it from now on."""
         for channel in connection.channels:
-            by_format = self._subscribers.setdefault(channel, {})
-            by_format.setdefault(connection.wire_format, set()).add(connection)
+            self._join(connection, channel)
 
     def remove(self, connection: Connection) -> None:
         """Deliver nothing to it any more; unknown connections are ignored."""
         for channel in connection.channels:
-            by_format = self._subscribers.get(channel, {})
-            connections = by_format.get(connection.wire_format, set())
-            connections.discard(connection)
-            if not connections:
-                by_format.pop(connection.wire_format, None)
-            if not by_format:
-                self._subscribers.pop(channel, None)
+            self._part(connection, channel)
+
+    def hold(self, connection: Connection, channel: str, since: StreamPosition) -> CatchUp:
+        """Keep back what is published in *channel* for *connection*, which has come to *since*.
+
+        From here on nothing is lost. Where `is_behind` is true, ask the broker's history for what
+        follows *since*; in any case call `go_live` then, or `remove`.
+        """
+        self.flush()
+        self._part(connection, channel)
+        catch_up = CatchUp(connection, channel, since, self._heads.get(channel))
+        self._catching_up.setdefault(channel, {})[connection] = catch_up
+        return catch_up
+
+    def go_live(self, catch_up: CatchUp, missed: Sequence[Publication] = ()) -> bool:
+        """Write *missed* and then what was held; from here on the connection hears all that comes.
+
+        Publications that it has heard already are left out. False: there is a gap that cannot be
+        filled; nothing was written, and nothing will be.
+        """
+        self.flush()
+        self._write(catch_up, catch_up.go_live(missed))
+        if catch_up.is_lost:
+            self._part(catch_up.connection, catch_up.channel)
+            return False
+        self._join_if_there(catch_up)
+        return True
 
     def deliver(self, publication: Publication) -> None:
         """Take the next publication of a channel; written with all others of this turn."""
@@ -104,12 +138,51 @@ class Hub:
             frame = wire_format.publications(publications)
             for connection in tuple(connections):
                 connection.write(frame)
+        if channel in self._catching_up:
+            for catch_up in tuple(self._catching_up[channel].values()):
+                self._write(catch_up, catch_up.take(publications))
+                self._join_if_there(catch_up)
+
+    def _write(self, catch_up: CatchUp, publications: Sequence[Publication]) -> None:
+        if publications:
+            connection = catch_up.connection
+            connection.write(connection.wire_format.publications(publications))
+
+    def _join_if_there(self, catch_up: CatchUp) -> None:
+        head = self._heads.get(catch_up.channel)
+        if not catch_up.is_held and (head is None or catch_up.has_reached(head)):
+            self._part(catch_up.connection, catch_up.channel)
+            self._join(catch_up.connection, catch_up.channel)
+
+    def _join(self, connection: Connection, channel: str) -> None:
+        by_format = self._subscribers.setdefault(channel, {})
+        by_format.setdefault(connection.wire_format, set()).add(connection)
+
+    def _part(self, connection: Connection, channel: str) -> None:
+        by_format = self._subscribers.get(channel, {})
+        connections = by_format.get(connection.wire_format, set())
+        connections.discard(connection)
+        if not connections:
+            by_format.pop(connection.wire_format, None)
+        if not by_format:
+            self._subscribers.pop(channel, None)
+        if channel in self._catching_up:
+            self._catching_up[channel].pop(connection, None)
+            if not self._catching_up[channel]:
+                del self._catching_up[channel]
 
     def reset(self, channel: str, position: StreamPosition) -> None:
         """Go on at *position*; what lay between is lost to clients that hold no position."""
         self.flush()
         if channel in self._interest:
             self._heads[channel] = position
+        for catch_up in tuple(self._catching_up.get(channel, {}).values()):
+            if catch_up.is_held:
+                catch_up.lose()
+            else:
+                # Ahead of a stream that has ended: it goes on like everybody who was live.
+                self._part(catch_up.connection, channel)
+                self._join(catch_up.connection, channel)
 
     def available(self, yes: bool) -> None:  # noqa: FBT001  (the broker's word)
         """Remember whether publications are carried; readiness asks for it."""

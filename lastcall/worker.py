@@ -54,7 +54,7 @@ class Worker:
             self.hub.retain(channel)
         try:
             for channel in connection.channels:
-                await self.broker.subscribe(channel)
+                self.hub.subscribed(channel, await self.broker.subscribe(channel))
         except BaseException:
             self.unsubscribe(connection)
             raise

@@ -226,9 +226,9 @@ class FakeHost:
         self._note("stop")
 
     def thaw(
-        self, state: bytes, _events: TransportEvents, *, max_backlog: int, max_message_size: int
+        self, state: bytes, events: TransportEvents, *, max_backlog: int, max_message_size: int
     ) -> Transport:
-        raise ValueError(f"no sockets here for {state!r}, {max_backlog}, {max_message_size}")
+        raise ValueError(f"no sockets for {state!r}, {events}, {max_backlog}, {max_message_size}")
 
     async def go_on(self, transport: Transport, descriptor: int) -> None:
         raise OSError(f"no sockets here for {transport} and {descriptor}")

@@ -42,6 +42,7 @@ LAYERS = (
         "decisions",
         (
             "announcements",
+            "catch_up",
             "commands",
             "connection",
             "doubles",
