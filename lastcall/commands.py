@@ -25,6 +25,13 @@ type Start = Callable[[Coroutine[Any, Any, None]], object]
 type Report = Callable[[Connection, BaseException], object]
 """Hears of an error in the application's code."""
 
+type Outcome = Callable[[Awaitable[object]], Awaitable[object]]
+"""Awaits what a hook returned; raises an `Exception` for whatever went wrong there.
+
+Only the end of the task that awaits it passes as it is: the application may cancel things of its
+own, and that must not look like an order to us.
+"""
+
 type Call = Callable[[], Awaitable[object] | None]
 
 
@@ -37,7 +44,14 @@ class _Future(Protocol):
 class Commands:
     """What the clients of this worker asked for and is not done yet."""
 
-    def __init__(self, endpoints: Endpoints, start: Start, report: Report, rate: float = 0) -> None:
+    def __init__(
+        self,
+        endpoints: Endpoints,
+        start: Start,
+        report: Report,
+        rate: float = 0,
+        outcome: Outcome = lambda result: result,
+    ) -> None:
         """Call the hooks of *endpoints*.
 
         Args:
@@ -45,11 +59,13 @@ class Commands:
             start: owns the tasks of coroutines.
             report: hears what a hook raised; its connection lives on.
             rate: messages a second that are read from each client, 0 for any number.
+            outcome: awaits what hooks returned.
         """
         self._endpoints = endpoints
         self._start = start
         self._report = report
         self._rate = rate
+        self._outcome = outcome
         self._received: dict[Connection, int] = {}
         self._waiting: dict[Connection, deque[Call]] = {}
         self._under_way: dict[Connection, int] = {}
@@ -138,7 +154,7 @@ class Commands:
             while True:
                 try:
                     if result is not None:
-                        await result
+                        await self._outcome(result)
                 except Exception as error:  # noqa: BLE001  (the application's code)
                     self._failed(connection, error)
                 if not waiting:

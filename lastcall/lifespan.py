@@ -113,7 +113,7 @@ class RunningWorker:
             broker=neighbourhood.broker,
             hub=hub,
             connections=connections,
-            commands=Commands(endpoints, self._start, _report, settings.message_rate),
+            commands=Commands(endpoints, self._start, _report, settings.message_rate, _outcome),
             announcements=Announcements(settings.announcement_rate),
             coordinator=neighbourhood.coordinator,
             max_connections=settings.max_connections or connection_limit(),
@@ -243,6 +243,17 @@ class RunningWorker:
             limit=limit.name if self._host.drains else "reload",
             run_dir=str(neighbourhood.path),
         )
+
+
+async def _outcome(result: Awaitable[object]) -> None:
+    try:
+        await result
+    except asyncio.CancelledError as error:
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            raise
+        # Passed on, it would end every task of this worker, without a word.
+        raise RuntimeError("the hook awaited something that was cancelled") from error
 
 
 def _report(connection: Connection, error: BaseException) -> None:

@@ -21,6 +21,7 @@ from lastcall.draining import Draining
 from lastcall.errors import PartDied
 from lastcall.hooks import Endpoints
 from lastcall.lifespan import RunningWorker, running
+from lastcall.protocol.base import Message
 from tests.fakes import FakeHost, RecordingTransport, connect
 
 if TYPE_CHECKING:
@@ -126,6 +127,32 @@ async def test_handlers_under_way_are_waited_for_and_cut_after_a_while(
         join(now, endpoint="hangs")
 
     assert story == ["gone with 1012", "cut"]
+
+
+async def test_a_handler_that_awaits_something_cancelled_harms_nobody(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Its cancellation is no order to the worker; the client's next message is served."""
+    caplog.set_level("ERROR", "lastcall")
+    endpoints, heard = Endpoints(), anyio.Event()
+
+    async def listen(_connection: Connection, message: str | bytes) -> None:
+        if message == "give up":
+            job = asyncio.get_running_loop().create_future()
+            job.cancel()
+            await job
+        heard.set()
+
+    endpoints[""].on_message = listen
+    async with running(Settings(), endpoints, SoleHost()) as now:
+        connection, transport = join(now)
+        connection.received(Message(b"give up"))
+        connection.received(Message(b"go on"))
+        with anyio.fail_after(5):
+            await heard.wait()
+        assert transport.closed is None
+
+    assert [record.getMessage() for record in caplog.records] == ["a hook of endpoint '' failed"]
 
 
 async def test_who_does_not_answer_is_cut_and_told_to_the_application(
