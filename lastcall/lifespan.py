@@ -83,7 +83,7 @@ class Started:
         """Wait."""
         self.event = anyio.Event()
 
-    def started(self, _value: None = None) -> None:
+    def started(self, value: None = None) -> None:  # noqa: ARG002  (anyio's signature)
         """Let the start go on."""
         self.event.set()
 
