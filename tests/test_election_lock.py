@@ -1,6 +1,7 @@
 """The lock of an election: one holder among processes and within one, gone with its owner."""
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -49,6 +50,27 @@ def path(tmp_path: Path) -> Path:
 def lock(path: Path) -> Iterator[ElectionLock]:
     lock = ElectionLock(path)
     yield lock
+    lock.release()
+
+
+def test_comes_back_with_its_directory(tmp_path: Path) -> None:
+    """A cleaner of /tmp takes both; until they are back there is nothing to hold."""
+    directory = tmp_path / "run"
+    directory.mkdir()
+    lock = ElectionLock(directory / "bus.lock")
+    with another_process(lock.path) as other:
+        assert holds(other)
+        assert not lock.acquire()
+    shutil.rmtree(directory)
+
+    with pytest.raises(FileNotFoundError):
+        lock.acquire()
+    assert lock.owner() is None
+    lock.release()
+    assert lock.owner() is None
+
+    directory.mkdir()
+    assert lock.acquire()
     lock.release()
 
 

@@ -56,9 +56,11 @@ class ElectionLock:
                     return False
                 if self._names(file.descriptor):
                     break
-                # Its last owner removed the file: a lock on it keeps nobody out any more.
+                # Its last owner removed the file: a lock on it keeps nobody out any more. Opened
+                # before the other is closed: where that fails, we still have one to come back with.
+                fresh = _open(self.path)
                 _close(file)
-                file.descriptor = _open(self.path)
+                file.descriptor = fresh
             file.holder = self
             os.ftruncate(file.descriptor, 0)
             os.pwrite(file.descriptor, note.encode(), 0)
@@ -70,7 +72,10 @@ class ElectionLock:
 
         asked = struct.pack(_FLOCK, fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
         with _one_at_a_time:
-            file = self._open()
+            try:
+                file = self._open()
+            except FileNotFoundError:
+                return None  # somebody removed the directory
             if file.holder is not None:
                 return os.getpid()
             answer = fcntl.fcntl(file.descriptor, fcntl.F_GETLK, asked)

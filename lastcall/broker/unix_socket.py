@@ -5,6 +5,7 @@ to follow; `bus_client` is what a worker says, `sequencer` what the elected one 
 """
 
 import asyncio
+import contextlib
 import logging
 import os
 import time
@@ -198,8 +199,9 @@ class UnixSocketBroker:
 
     def _tidy_up(self) -> None:
         # Whoever gets the lock at its end is followed by nobody; else others need these files.
-        if self._lock.acquire():
-            self._socket_path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # the directory is gone, and they with it
+            if self._lock.acquire():
+                self._socket_path.unlink(missing_ok=True)
         self._lock.release()
 
 

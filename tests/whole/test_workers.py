@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import shutil
 import signal
 import sys
 import time
@@ -263,6 +264,24 @@ async def test_orphans_of_a_killed_master_drain_and_leave() -> None:
                 assert (await client.closed())[0] == 1012
         wait_until(server.group_is_gone, 5, server.describe)
         assert server.leftovers() == []
+
+
+async def test_a_run_directory_that_is_removed_costs_nobody_the_connection() -> None:
+    """A cleaner of /tmp takes the files of the workers, the socket and the lock of the bus."""
+    with run_server(workers=3, shutdown_timeout=60) as server:
+        async with clients(server.websocket_url, 6) as everybody:
+            for path in server.run_dir.iterdir():
+                shutil.rmtree(path)
+            await asyncio.to_thread(server.wait_workers, 3)
+            for number, client in enumerate(everybody):
+                await client.send(f"from {number}")
+            for client in everybody:
+                for number in range(6):
+                    await client.hear(f"from {number}")
+            server.send_signal(signal.SIGTERM)
+        assert server.wait(5) == 0
+        assert server.leftovers() == []
+        assert "Traceback" not in server.log
 
 
 async def test_two_servers_in_one_directory_never_mix() -> None:
