@@ -1,6 +1,7 @@
 """Runs a Drain: the clock, the signals and the order in which a worker leaves."""
 
 import dataclasses
+import math
 import signal
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -72,6 +73,7 @@ class GracefulShutdown:
         self._first_signal_at: float | None = None
         self._is_forced = False
         self._refuses = False
+        self._arrivals_until = 0.0
         self._requested = anyio.Event()
         self._changed = anyio.Event()
         self.finished = anyio.Event()
@@ -159,6 +161,9 @@ class GracefulShutdown:
         # The limit counts from the signal: whoever would kill us does not know of our delay.
         timeout = max(0.0, self._policy.timeout - (self._clock() - leaving_since))
         self._drain = Drain(dataclasses.replace(self._policy, timeout=timeout), self._clock())
+        if self._coordinator.ready_siblings():
+            # Who leaves alone closes its listener first, and lets in whom it has accepted by then.
+            self._arrivals_until = math.inf
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._leave_listening_to_others)
             await self._drain_clients(self._drain, counts)
@@ -194,9 +199,12 @@ class GracefulShutdown:
                 not_closed=self._connections.not_closed,
             )
             self._take(step, drain, counts)
+            wake_at = step.wake_at
             if step.finished:
-                return
-            with anyio.move_on_after(step.wake_at - self._clock()):
+                if step.abort or self._is_forced or self._clock() >= self._arrivals_until:
+                    return
+                wake_at = self._arrivals_until
+            with anyio.move_on_after(wake_at - self._clock()):
                 await self._changed.wait()
 
     def _take(self, step: Step, drain: Drain, counts: DrainCounts) -> None:
@@ -222,12 +230,18 @@ class GracefulShutdown:
         while True:
             await anyio.sleep(self._settling_time)
             others = bool(self._coordinator.ready_siblings())
+            handshakes = 0.0
             if others and is_listening:
                 is_listening = not self._host.stop_listening()
+                if not is_listening:
+                    handshakes = self._settling_time
             elif not others and not is_listening:
                 await self._host.listen_again()
                 is_listening = True
             self._refuses = is_listening and not others
+            if handshakes or self._arrivals_until == math.inf:
+                self._arrivals_until = self._clock() + handshakes
+                self._changed.set()
 
     async def _forced(self) -> None:
         while not self._is_forced:

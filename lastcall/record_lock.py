@@ -66,6 +66,14 @@ class RecordLock:
         """
         os.pwrite(self._descriptor, content, 0)
 
+    def touch(self) -> None:
+        """Give a sign of life.
+
+        Raises:
+            OSError: the disk is broken.
+        """
+        os.utime(self._descriptor)
+
     def is_at(self, path: Path) -> bool:
         """Whether *path* still names this file: a cleaner of /tmp may have removed it."""
         try:
@@ -85,6 +93,8 @@ class Sighting:
 
     held: bool
     """The lock is taken: the process that made the file lives."""
+    touched: float
+    """When its owner last gave a sign of life, by the wall clock."""
     content: bytes
     """As much as a record may have; the start of it, if somebody else wrote more."""
 
@@ -101,7 +111,9 @@ def look(path: Path) -> Sighting | None:
             return None
         own = RecordLock.held_here(status)
         if own is not None:
-            return Sighting(held=True, content=os.pread(own, _READ_LIMIT, 0))
+            return Sighting(
+                held=True, touched=status.st_mtime, content=os.pread(own, _READ_LIMIT, 0)
+            )
         return _probe(path)
     except (FileNotFoundError, NotADirectoryError):
         return None
@@ -137,7 +149,8 @@ def inode(status: os.stat_result) -> tuple[int, int]:
 def _probe(path: Path) -> Sighting:
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     try:
-        return Sighting(_is_locked(descriptor), os.pread(descriptor, _READ_LIMIT, 0))
+        touched = os.fstat(descriptor).st_mtime
+        return Sighting(_is_locked(descriptor), touched, os.pread(descriptor, _READ_LIMIT, 0))
     finally:
         os.close(descriptor)
 

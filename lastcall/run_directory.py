@@ -28,6 +28,8 @@ class WorkerFile:
     pid: int
     lives: bool
     content: bytes
+    touched: float = 0
+    """When the worker last gave a sign of life, by the wall clock; 0: nobody knows."""
 
 
 class RunDirectory:
@@ -198,4 +200,6 @@ def _look_at(path: Path) -> WorkerFile | None:
         # Root's file, or no descriptor left to open it with. A worker too many makes somebody wait,
         # one too few might stop the server: so it lives if any process has its pid.
         return WorkerFile(path, pid, lives=ProcessIdentity.of(pid) is not None, content=b"")
-    return WorkerFile(path, pid, lives=seen.held, content=seen.content) if seen else None
+    if seen is None:
+        return None
+    return WorkerFile(path, pid, lives=seen.held, content=seen.content, touched=seen.touched)

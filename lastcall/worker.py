@@ -101,6 +101,7 @@ class Worker:
     def next_second(self) -> None:
         """What is due once a second."""
         self.commands.next_second()
+        self.coordinator.beat()
         for record in self.coordinator.claim_dead():
             # A killed worker could not say that its clients left; one of the others says it.
             for channel, number in record.announced.items():

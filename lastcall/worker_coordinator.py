@@ -10,6 +10,7 @@ import dataclasses
 import logging
 import os
 import signal
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -28,6 +29,8 @@ logger = logging.getLogger(__name__)
 
 State = Literal["starting", "ready", "draining", "done", "unknown"]
 
+SILENCE = 5.0
+"""Seconds without a sign of life after which a worker is taken to hang."""
 _RECORD_SIZE = 4096
 """Records are padded to one size, so that a shorter one leaves no tail of the one before."""
 
@@ -84,12 +87,16 @@ class Coordinator(Protocol):
         """Let the others know; cheap enough for every turn of the event loop."""
         ...
 
+    def beat(self) -> None:
+        """Give a sign of life, about once a second: who hangs lives, but accepts nobody."""
+        ...
+
     def siblings(self) -> list[WorkerRecord]:
         """Return the other workers that live and are not done, a stopped one (SIGSTOP) included."""
         ...
 
     def ready_siblings(self) -> list[WorkerRecord]:
-        """Return those that accept connections."""
+        """Return those that accept connections, as far as one can tell: not those that hang."""
         ...
 
     def claim_dead(self) -> list[WorkerRecord]:
@@ -172,16 +179,20 @@ class WorkerCoordinator:
         except OSError as error:
             self._warn(f"cannot be written: {error}")
 
+    def beat(self) -> None:
+        """See `Coordinator.beat`: the time of the file is the sign."""
+        if self._lock is not None and not self._is_forked():
+            with contextlib.suppress(OSError):  # nothing is better than a worker that ends of it
+                self._lock.touch()
+
     def siblings(self) -> list[WorkerRecord]:
         """See `Coordinator.siblings`."""
-        if self._is_forked():
-            return []
-        self._reappear()
-        return [WorkerRecord.read(file) for file in self._others() if file.lives]
+        return [WorkerRecord.read(file) for file in self._living()]
 
     def ready_siblings(self) -> list[WorkerRecord]:
         """See `Coordinator.ready_siblings`."""
-        return [record for record in self.siblings() if record.state == "ready"]
+        alert = [file for file in self._living() if file.touched > time.time() - SILENCE]
+        return [record for record in map(WorkerRecord.read, alert) if record.state == "ready"]
 
     def claim_dead(self) -> list[WorkerRecord]:
         """See `Coordinator.claim_dead`: who removes the file has claimed it."""
@@ -217,6 +228,12 @@ class WorkerCoordinator:
         self._lock.release()
         self._lock = None
         self._run_dir.remove_if_deserted()
+
+    def _living(self) -> list[WorkerFile]:
+        if self._is_forked():
+            return []
+        self._reappear()
+        return [file for file in self._others() if file.lives]
 
     def _others(self) -> list[WorkerFile]:
         return [file for file in self._run_dir.worker_files("ALIVE") if file.path != self._file]
@@ -303,6 +320,9 @@ class SoleWorker:
         connections: int | None = None,
         announced: Mapping[str, int] | None = None,
     ) -> None:
+        """Do nothing."""
+
+    def beat(self) -> None:
         """Do nothing."""
 
     def siblings(self) -> list[WorkerRecord]:

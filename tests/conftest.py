@@ -15,7 +15,7 @@ LOOPS = {
 RUN_DIRECTORY = {"open", "sweep", "remove_if_deserted"}
 PROCESS_IDENTITY = {"of"}
 NEIGHBOURHOOD = {"find_neighbourhood"}
-COORDINATOR = {"arrive", "update", "siblings", "claim_dead", "finish", "leave"}
+COORDINATOR = {"arrive", "update", "_living", "claim_dead", "finish", "leave"}
 
 
 @pytest.fixture(params=list(LOOPS))

@@ -112,6 +112,23 @@ async def test_without_clients_the_end_comes_at_once() -> None:
     assert scene.shutdown.finished.is_set()
 
 
+async def test_who_leaves_alone_closes_its_listener_before_it_goes() -> None:
+    """A client whose handshake is under way by then is let in, and served like the others."""
+    scene = Scene()
+    scene.coordinator.ready = [WorkerRecord(7, state="ready")]
+    late: list[tuple[Connection, RecordingTransport]] = []
+    scene.host.at_change = lambda: late.append(scene.join()) if not late else None
+    async with scene.running():
+        scene.shutdown.on_signal(signal.SIGTERM)
+        await scene.until(lambda: bool(late))
+        await scene.put_forward(1)
+        assert not scene.shutdown.finished.is_set()
+        assert late[0][1].messages == [NOTICE]
+        late[0][0].ended(1000)
+
+    assert scene.host.changes == ["stop listening", "stop"]
+
+
 async def test_clients_are_told_at_once_and_the_last_one_out_ends_it() -> None:
     scene = Scene()
     first, told = scene.join()

@@ -9,6 +9,7 @@ import json
 import logging
 import os
 import signal
+import time
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,7 @@ from lastcall.errors import SettingsError
 from lastcall.process_identity import ProcessIdentity
 from lastcall.record_lock import RecordLock
 from lastcall.run_directory import RunDirectory
-from lastcall.worker_coordinator import SoleWorker, WorkerCoordinator, WorkerRecord
+from lastcall.worker_coordinator import SILENCE, SoleWorker, WorkerCoordinator, WorkerRecord
 from tests.coordinated_process import a_master
 
 MASTER = ProcessIdentity(pid=os.getpid(), started=1)
@@ -73,6 +74,24 @@ def test_the_file_is_one_json_object_whatever_was_there_before(
     assert json.loads(file.read_text())["connections"] == 0
     assert file.read_text().endswith("}" + " " * (4095 - len(file.read_text().rstrip())) + "\n")
     assert file.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_worker_that_hangs_lives_but_is_not_ready_until_it_gives_a_sign(
+    run_dir: RunDirectory, coordinator: WorkerCoordinator
+) -> None:
+    """Nobody would answer the clients that are left to it."""
+    coordinator.arrive()
+    coordinator.update(state="ready")
+    reader = another(run_dir)
+    (file,) = run_dir.path.glob(f"{os.getpid()}.ALIVE")
+    long_ago = time.time() - SILENCE - 1
+    os.utime(file, (long_ago, long_ago))
+
+    assert len(reader.siblings()) == 1
+    assert reader.ready_siblings() == []
+
+    coordinator.beat()
+    assert len(reader.ready_siblings()) == 1
 
 
 def test_ready_is_who_says_so(run_dir: RunDirectory, coordinator: WorkerCoordinator) -> None:

@@ -1,6 +1,7 @@
 """Several workers: one order for all, and every way in which they can be stopped or killed."""
 
 import asyncio
+import contextlib
 import os
 import shutil
 import signal
@@ -264,6 +265,24 @@ async def test_orphans_of_a_killed_master_drain_and_leave() -> None:
                 assert (await client.closed())[0] == 1012
         wait_until(server.group_is_gone, 5, server.describe)
         assert server.leftovers() == []
+
+
+async def test_a_worker_that_hangs_is_nobody_to_leave_new_clients_to() -> None:
+    """All are told to stop; while one is stuck, the others go on answering for it."""
+    with run_server(workers=2, shutdown_timeout=60) as server:
+        async with clients(server.websocket_url, 1):
+            (stuck,) = (pid for pid, it in server.records().items() if not it["connections"])
+            os.kill(stuck, signal.SIGSTOP)
+            server.send_signal(signal.SIGTERM)
+
+            def is_refused() -> bool:
+                with contextlib.suppress(OSError):
+                    return server.get("/", timeout=0.5)[0] == 503
+                return False
+
+            await asyncio.to_thread(wait_until, is_refused, 10, server.describe)
+            os.kill(stuck, signal.SIGCONT)
+        assert server.wait(5) == 0
 
 
 async def test_a_run_directory_that_is_removed_costs_nobody_the_connection() -> None:
