@@ -74,6 +74,7 @@ class GracefulShutdown:
         self._is_forced = False
         self._refuses = False
         self._arrivals_until = 0.0
+        """When nobody can come any more whom we had accepted; infinite until that is known."""
         self._requested = anyio.Event()
         self._changed = anyio.Event()
         self.finished = anyio.Event()
@@ -154,10 +155,7 @@ class GracefulShutdown:
             clients=counts.at_start,
             seconds=self._policy.timeout,
         )
-        delay = min(self._settings.shutdown_delay, self._policy.timeout)
-        if delay:
-            with anyio.move_on_after(delay):
-                await self._forced()
+        await self._serve_on(min(self._settings.shutdown_delay, self._policy.timeout))
         # The limit counts from the signal: whoever would kill us does not know of our delay.
         timeout = max(0.0, self._policy.timeout - (self._clock() - leaving_since))
         self._drain = Drain(dataclasses.replace(self._policy, timeout=timeout), self._clock())
@@ -230,20 +228,22 @@ class GracefulShutdown:
         while True:
             await anyio.sleep(self._settling_time)
             others = bool(self._coordinator.ready_siblings())
-            handshakes = 0.0
+            arrivals = 0.0
             if others and is_listening:
                 is_listening = not self._host.stop_listening()
-                if not is_listening:
-                    handshakes = self._settling_time
+                arrivals = 0.0 if is_listening else self._settling_time
             elif not others and not is_listening:
                 await self._host.listen_again()
                 is_listening = True
             self._refuses = is_listening and not others
-            if handshakes or self._arrivals_until == math.inf:
-                self._arrivals_until = self._clock() + handshakes
+            if arrivals or self._arrivals_until == math.inf:
+                self._arrivals_until = self._clock() + arrivals
                 self._changed.set()
 
-    async def _forced(self) -> None:
-        while not self._is_forced:
-            self._changed = anyio.Event()
-            await self._changed.wait()
+    async def _serve_on(self, delay: float) -> None:
+        """Serve as before, not ready any more, until *delay* is over or somebody is in a hurry."""
+        if delay:
+            with anyio.move_on_after(delay):
+                while not self._is_forced:
+                    self._changed = anyio.Event()
+                    await self._changed.wait()
