@@ -45,6 +45,9 @@ class DrainCounts:
 class GracefulShutdown:
     """One worker's way out. `request` starts it; `run` is its one task."""
 
+    _arrivals_until = 0.0
+    """When nobody can come any more whom we had accepted; infinite while that is not known."""
+
     def __init__(
         self,
         settings: Settings,
@@ -73,8 +76,6 @@ class GracefulShutdown:
         self._first_signal_at: float | None = None
         self._is_forced = False
         self._refuses = False
-        self._arrivals_until = 0.0
-        """When nobody can come any more whom we had accepted; infinite until that is known."""
         self._requested = anyio.Event()
         self._changed = anyio.Event()
         self.finished = anyio.Event()
