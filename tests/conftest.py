@@ -1,11 +1,19 @@
 """What all tests share: both event loops, and no blocking call inside them."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from blockbuster import blockbuster_ctx
+from hypothesis import settings
+
+# CI judges a change, so it tries the same examples for everybody; developers try new ones each
+# time. No deadline: the machine may be busy.
+settings.register_profile("developer", deadline=None)
+settings.register_profile("ci", deadline=None, derandomize=True)
+settings.load_profile("ci" if "CI" in os.environ else "developer")
 
 LOOPS = {
     "asyncio": ("asyncio", {"use_uvloop": False}),

@@ -37,11 +37,12 @@ async def test_everyone_is_called_at_their_time() -> None:
     deadlines, called = Deadlines(), list[Waiting]()
     begin = asyncio.get_running_loop().time()
     late, soon, moved, gone = (Waiting(called) for _ in range(4))
-    deadlines.set(late, 0.4)
-    deadlines.set(soon, 0.1)
-    deadlines.set(moved, 0.1)
-    deadlines.set(moved, 0.3)
+    # In the order in which they are due, so that a pause between two lines changes nothing.
     deadlines.set(gone, 0.1)
+    deadlines.set(moved, 0.1)
+    deadlines.set(soon, 0.1)
+    deadlines.set(moved, 0.3)
+    deadlines.set(late, 0.4)
     deadlines.clear(gone)
     deadlines.clear(gone)
 

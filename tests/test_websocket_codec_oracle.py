@@ -132,14 +132,14 @@ def test_damaged_bytes_get_the_same_code_as_from_the_oracle(
     sent = sent[:place] + damage + sent[place + len(damage) :]
     cuts = data.draw(st.lists(st.integers(0, len(sent)), max_size=5))
 
-    assert_alike(read(split(sent, cuts)), oracle(sent, deflate=False))
+    assert_alike(judged(split(sent, cuts)), oracle(sent, deflate=False))
 
 
 @given(st.binary(max_size=300))
 @example(b"\x81\x85\0\0\0\0hello")
 @at_random
 def test_garbage_gets_the_same_code_as_from_the_oracle(sent: bytes) -> None:
-    assert_alike(read([sent]), oracle(sent, deflate=False))
+    assert_alike(judged([sent]), oracle(sent, deflate=False))
 
 
 @given(conversations(), st.integers(0, 5000), st.binary(min_size=1, max_size=8))
@@ -153,6 +153,16 @@ def test_damage_is_judged_alike_however_the_bytes_are_cut(
     sent = sent[:place] + damage + sent[place + len(damage) :]
 
     assert read([sent], deflate=True) == read(one_by_one(sent), deflate=True)
+
+
+def judged(pieces: list[bytes]) -> list[Event]:
+    """What we read; of a header that ends before its mask, what we say once the mask is there.
+
+    We judge a header when it is complete, `websockets` when it has seen the length.
+    """
+    events, later = read(pieces), read([*pieces, bytes(4)])
+    is_verdict = len(later) == len(events) + 1 and isinstance(later[-1], Failed)
+    return later if is_verdict and later[:-1] == events else events
 
 
 def assert_alike(ours: list[Event], theirs: list[Event]) -> None:
