@@ -11,13 +11,11 @@ from lastcall.connection import Connection, RemoteAddress
 from lastcall.errors import BrokerUnavailable
 from lastcall.protocol.plain_text import PlainText
 from lastcall.transport.asgi_websocket import AsgiWebSocket
-from lastcall.transport.base import Transport
+from lastcall.transport.base import DETACH, Transport
 from lastcall.wire_format import wire_format
 from lastcall.worker import Worker
 
 PLAIN_TEXT = PlainText()
-DETACH = "lastcall.detach"
-"""The ASGI extension by which our own WebSocket class takes the connection out of its endpoint."""
 FULL_RETRY_AFTER = 5.0
 
 

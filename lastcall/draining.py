@@ -9,9 +9,7 @@ from starlette.websockets import WebSocket, WebSocketState
 
 from lastcall.connection_manager import ConnectionManager
 from lastcall.errors import Disconnect
-
-DRAINING = "lastcall.draining"
-"""Extension in the scope that keeps our WebSocket class from ending the endpoint by itself."""
+from lastcall.transport.base import DRAINING
 
 
 class Draining:

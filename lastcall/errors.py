@@ -7,8 +7,7 @@ LastcallError
 │   ├── MessageTooBig           1009  send less
 │   ├── InvalidUtf8             1007  send text as UTF-8
 │   ├── SlowConsumer            3008  come back and read faster
-│   ├── InsufficientState       3010  come back: what was published meanwhile is lost
-│   └── TooManyRequests         3013  come back and send less often
+│   └── InsufficientState       3010  come back: what was published meanwhile is lost
 ├── BrokerUnavailable       the operator: nothing can be published now
 ├── PartDied                the operator: this worker is broken and leaves
 ├── UnrecoverablePosition   the reader of a history: start over from its top
@@ -82,13 +81,6 @@ class InsufficientState(Disconnect):
     code = 3010
     reason = "insufficient state"
     is_servers_own = True
-
-
-class TooManyRequests(Disconnect):
-    """The client sent faster than it may, and did not slow down."""
-
-    code = 3013
-    reason = "too many requests"
 
 
 class BrokerUnavailable(LastcallError):  # noqa: N818  (says what is so, like the others)

@@ -16,7 +16,7 @@ from uvicorn.protocols.utils import get_local_addr, get_remote_addr, is_ssl
 
 from lastcall.errors import ServerShutdown
 from lastcall.protocol.base import Message
-from lastcall.transport.base import Frozen
+from lastcall.transport.base import DETACH, DRAINING, Frozen
 from lastcall.transport.framing import WEBSOCKET
 from lastcall.uvicorn_endpoint import Endpoint, scope_of
 from lastcall.uvicorn_frozen import FrozenWebSocket
@@ -48,10 +48,6 @@ _KEEPALIVE_TIMEOUT = (1011, "keepalive ping timeout")
 def install(config: "Config") -> None:
     """Make the server of *config* use this class from its next WebSocket on."""
     config.ws_protocol_class = UvicornWebSocket
-
-
-DRAINING = "lastcall.draining"
-"""Mark in a scope's extensions: somebody tells this endpoint when to end."""
 
 
 class UvicornWebSocket(SocketReader):
@@ -268,7 +264,7 @@ class UvicornWebSocket(SocketReader):
             # uvicorn's HTTP class has asked the system for both already.
             "client": getattr(http, "client", None) or get_remote_addr(self._tcp),
             "server": getattr(http, "server", None) or get_local_addr(self._tcp),
-            "extensions": {"websocket.http.response": {}, "lastcall.detach": endpoint.detach},
+            "extensions": {"websocket.http.response": {}, DETACH: endpoint.detach},
         }
         # Not in here: an eager task would run the application before uvicorn has made this
         # object the connection's protocol.

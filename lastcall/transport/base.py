@@ -13,6 +13,12 @@ Opaque to everybody between the two.
 """
 
 
+DETACH = "lastcall.detach"
+"""The ASGI extension by which our own WebSocket class takes a connection out of its endpoint."""
+DRAINING = "lastcall.draining"
+"""Mark among a scope's extensions: somebody tells this endpoint when to end."""
+
+
 class Framing(Hashable, Protocol):
     """How messages become one frame; shared by all transports that write alike."""
 
