@@ -237,9 +237,8 @@ def is_secret(field: FieldInfo) -> bool:
 
 
 def _bound(field: FieldInfo) -> str:
-    for metadata in field.metadata:
-        if isinstance(metadata, Ge):
-            return f", {metadata.ge} or more"
-        if isinstance(metadata, Gt):
-            return f", more than {metadata.gt}"
-    return ""
+    return "".join(
+        f", {bound.ge} or more" if isinstance(bound, Ge) else f", more than {bound.gt}"
+        for bound in field.metadata
+        if isinstance(bound, Ge | Gt)
+    )

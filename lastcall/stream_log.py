@@ -211,11 +211,10 @@ class StreamLog:
         stream = self._streams.get(channel)
         if stream is None or not stream.older_in_file or end.epoch != stream.epoch:
             return
+        # Whatever was appended during the reading, the ring still begins at *end*: had it lost its
+        # front, nothing in the file would be wanted any more.
         stream.ring = stream.ring or deque()
-        for at, publication in reversed(older):
-            # Read while others were appended: the ring may have lost its front since.
-            if publication.offset == stream.start:
-                stream.ring.appendleft((at, publication))
+        stream.ring.extendleft(reversed(older))
         stream.older_in_file = False
         stream.trim(self._limits, now)
 
@@ -228,8 +227,7 @@ class StreamLog:
             self._sweep = list(self._streams)
         forgotten = []
         for channel in self._sweep[-at_most:]:
-            if (stream := self._streams.get(channel)) is None:
-                continue
+            stream = self._streams[channel]
             stream.trim(self._limits, now)
             idle = stream.used <= now - self._limits.ttl - IDLE_SECONDS
             if idle and channel not in subscribed:

@@ -177,6 +177,20 @@ def test_who_is_removed_while_held_hears_nothing() -> None:
     assert transport.messages == []
 
 
+def test_who_is_removed_while_held_does_not_take_others_along() -> None:
+    here = place(2)
+    gone, silent = client()
+    other, transport = client()
+    here.hub.hold(gone, CHANNEL, at(0))
+    catch_up = here.hub.hold(other, CHANNEL, at(1))
+    here.hub.remove(gone)
+    assert here.hub.go_live(catch_up, published(2, 2))
+    here.deliver(3)
+    here.hub.flush()
+    assert silent.messages == []
+    assert transport.messages == numbers(2, 3)
+
+
 def test_the_head_is_what_the_broker_says_until_more_has_come() -> None:
     here = Place()
     here.hub.subscribed(CHANNEL, at(3))

@@ -261,6 +261,16 @@ def test_what_is_appended_during_the_reading_stays_in_order() -> None:
     assert read(log, "a") == [b"4", b"5", b"6"]
 
 
+def test_what_was_read_before_a_gap_is_left_out() -> None:
+    log = StreamLog(LIMITS, STATE)
+    end = log.older_in_file("a", None)
+    assert end
+    append(log, *(Append("a", b"%d" % n) for n in (6, 7, 8, 9)))
+    log.fill("a", end, from_file(4, 5), 0)
+
+    assert read(log, "a") == [b"7", b"8", b"9"]
+
+
 def test_the_limits_hold_for_what_comes_from_the_file() -> None:
     log = StreamLog(LIMITS, STATE)
     log.fill("a", StreamPosition(5, "e"), [*from_file(4, at=0), *from_file(5, at=30)], 70)
