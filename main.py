@@ -11,8 +11,6 @@ from lastcall import Connection, Lastcall, ServerSettings, StreamPosition, page_
 
 lastcall = Lastcall(ServerSettings)
 app = FastAPI(title="Lastcall", lifespan=lastcall.lifespan)
-app.include_router(lastcall.router)
-app.include_router(page_router(lastcall.settings))
 
 
 @app.websocket("/ws")
@@ -25,3 +23,8 @@ async def notifications(websocket: WebSocket) -> None:
 def pass_on(_connection: Connection, message: str | bytes) -> Awaitable[StreamPosition]:
     """Send every message to every client of every worker, the sender included."""
     return lastcall.publish("ws", message)
+
+
+# Behind the endpoint: routes are tried in order, and clients that connect are what comes most.
+app.include_router(lastcall.router)
+app.include_router(page_router(lastcall.settings))

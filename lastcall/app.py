@@ -22,8 +22,6 @@ def create_app(settings: ServerSettings | None = None) -> FastAPI:
     """
     lastcall = Lastcall(settings or ServerSettings)
     app = FastAPI(title="Lastcall", lifespan=lastcall.lifespan)
-    app.include_router(lastcall.router)
-    app.include_router(page_router(lastcall.settings))
 
     @app.websocket("/ws")
     async def notifications(websocket: WebSocket) -> None:
@@ -33,4 +31,7 @@ def create_app(settings: ServerSettings | None = None) -> FastAPI:
     def pass_on(_connection: Connection, message: str | bytes) -> Awaitable[StreamPosition]:
         return lastcall.publish(CHANNEL, message)
 
+    # Behind the endpoint: routes are tried in order, and clients that connect are what comes most.
+    app.include_router(lastcall.router)
+    app.include_router(page_router(lastcall.settings))
     return app

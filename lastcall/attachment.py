@@ -91,8 +91,11 @@ async def _refuse(websocket: WebSocket) -> None:
 
 def _is_own_origin(worker: Worker, websocket: WebSocket) -> bool:
     headers = websocket.headers
+    theirs = headers.get("origin")
+    if theirs is None:
+        return True  # only browsers send one
     return origin.is_allowed(
-        headers.get("origin"),
+        theirs,
         host=headers.get("host", ""),
         forwarded_host=headers.get("x-forwarded-host"),
         allowed=worker.settings.allowed_origins,

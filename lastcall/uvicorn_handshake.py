@@ -69,7 +69,8 @@ def read_request(request: bytes) -> Upgrade | Refusal:
     first, *lines = request.removesuffix(b"\r\n\r\n").split(b"\r\n")
     if len(first) > MAX_LINE:
         return Refusal(HTTPStatus.REQUEST_URI_TOO_LONG, "request line is too long")
-    if len(lines) > MAX_HEADERS or max(map(len, lines), default=0) > MAX_LINE:
+    has_long_line = len(request) > MAX_LINE and any(len(line) > MAX_LINE for line in lines)
+    if has_long_line or len(lines) > MAX_HEADERS:
         return Refusal(
             HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
             f"no header may be longer than {MAX_LINE} bytes, and there may be {MAX_HEADERS}",
@@ -89,27 +90,30 @@ def _partitioned(lines: Sequence[bytes]) -> Iterable[tuple[bytes, bytes, bytes]]
 
 
 def _check(target: bytes, headers: list[tuple[bytes, bytes]]) -> Upgrade | Refusal:
-    values: dict[bytes, list[bytes]] = {}
+    values: dict[bytes, bytes] = {}
     for name, value in headers:
-        values.setdefault(name, []).append(value)
-    upgrade = b",".join(values.get(b"upgrade", [])).strip().lower()
-    connection = b",".join(values.get(b"connection", [])).lower().split(b",")
-    if upgrade != b"websocket" or b"upgrade" not in [option.strip() for option in connection]:
+        # Of the same name joined (RFC 9110, 5.3): doubled, neither version nor key is valid.
+        values[name] = value if name not in values else values[name] + b"," + value
+    options = values.get(b"connection", b"").lower().split(b",")
+    if (
+        values.get(b"upgrade", b"").lower() != b"websocket"
+        or b"upgrade" not in [option.strip() for option in options]
+    ):
         return Refusal(
             HTTPStatus.UPGRADE_REQUIRED,
             "this is a WebSocket endpoint",
             ((b"upgrade", b"websocket"), (b"connection", b"upgrade")),
         )
-    if values.get(b"sec-websocket-version") != [b"13"]:
+    if values.get(b"sec-websocket-version") != b"13":
         return Refusal(
             HTTPStatus.UPGRADE_REQUIRED,
             "Sec-WebSocket-Version must be 13",
             ((b"upgrade", b"websocket"), (b"sec-websocket-version", b"13")),
         )
-    keys = values.get(b"sec-websocket-key", [])
-    if len(keys) != 1 or not _is_key(keys[0]):
+    key = values.get(b"sec-websocket-key", b"")
+    if not _is_key(key):
         return Refusal(HTTPStatus.BAD_REQUEST, "Sec-WebSocket-Key must be 16 bytes in base64")
-    digest = hashlib.sha1(keys[0] + _GUID, usedforsecurity=False).digest()
+    digest = hashlib.sha1(key + _GUID, usedforsecurity=False).digest()
     return Upgrade(target, headers, b64encode(digest))
 
 
@@ -146,11 +150,12 @@ _STATUSES = frozenset(HTTPStatus)
 
 
 def _lines(headers: Headers) -> bytes:
-    lines = [name + b": " + value for name, value in headers]
+    lines = [b"%b: %b\r\n" % header for header in headers]
+    joined = b"".join(lines)
     # Else whoever can write a header's value could write a whole response.
-    if any(b"\r" in line or b"\n" in line or b"\0" in line for line in lines):
+    if not joined.count(b"\r") == joined.count(b"\n") == len(lines) or b"\0" in joined:
         raise ValueError("a header must not contain a line break")
-    return b"".join([line + b"\r\n" for line in lines])
+    return joined
 
 
 def glued_bytes(http: object) -> bytes:
