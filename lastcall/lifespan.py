@@ -12,6 +12,7 @@ import anyio
 from anyio.abc import TaskGroup
 
 from lastcall.announcements import Announcements
+from lastcall.collector import start_up_spared
 from lastcall.commands import Commands
 from lastcall.connection import Connection
 from lastcall.connection_manager import ConnectionManager, connection_limit
@@ -28,6 +29,9 @@ from lastcall.stop_limit import StopLimit, limit_in_force
 from lastcall.systemd import stop_timeout
 from lastcall.worker import Worker
 
+RECORDS_AT_ONCE = 10
+RECORD_PAUSE = 0.05
+"""Seconds until so many records of who is here may be written for the other workers again."""
 FAREWELL_TIME = 1.0
 """Seconds for close handshakes and handlers that are still under way when the lifespan ends."""
 
@@ -52,7 +56,7 @@ async def running(
         PartDied: in the end, after everything has been put away.
     """
     has_failed = False
-    with find_neighbourhood(settings, host) as neighbourhood:
+    with start_up_spared(), find_neighbourhood(settings, host) as neighbourhood:
         limit = limit_in_force(
             StopLimit(settings.shutdown_timeout, "LASTCALL_SHUTDOWN_TIMEOUT", kills=False),
             [*host.stop_limits(), *filter(None, [await stop_timeout()])],
@@ -92,6 +96,8 @@ class RunningWorker:
     """The parts of this process and the tasks that they need."""
 
     _change: asyncio.Handle | None = None
+    _pause: asyncio.Handle | None = None
+    _records = 0
 
     def __init__(
         self,
@@ -228,8 +234,21 @@ class RunningWorker:
 
     def _tell(self) -> None:
         self._change = None
-        self.worker.record()
+        self._record()
         self.shutdown.connections_changed()
+
+    def _record(self) -> None:
+        # Before anybody hears of the client; but a storm is not recorded client by client.
+        self._records += 1
+        if self._records <= RECORDS_AT_ONCE or self.shutdown.is_requested:
+            self.worker.record()
+        if self._pause is None:
+            self._pause = self.loop.call_later(RECORD_PAUSE, self._record_the_rest)
+
+    def _record_the_rest(self) -> None:
+        self._pause, wanted, self._records = None, self._records, 0
+        if wanted > RECORDS_AT_ONCE:
+            self.worker.record()
 
     def _log_start(self) -> None:
         limit, neighbourhood = self._surroundings.limit, self._surroundings.neighbourhood

@@ -95,10 +95,9 @@ def _check(target: bytes, headers: list[tuple[bytes, bytes]]) -> Upgrade | Refus
         # Of the same name joined (RFC 9110, 5.3): doubled, neither version nor key is valid.
         values[name] = value if name not in values else values[name] + b"," + value
     options = values.get(b"connection", b"").lower().split(b",")
-    if (
-        values.get(b"upgrade", b"").lower() != b"websocket"
-        or b"upgrade" not in [option.strip() for option in options]
-    ):
+    if values.get(b"upgrade", b"").lower() != b"websocket" or b"upgrade" not in [
+        option.strip() for option in options
+    ]:
         return Refusal(
             HTTPStatus.UPGRADE_REQUIRED,
             "this is a WebSocket endpoint",

@@ -67,6 +67,7 @@ LAYERS = (
         # Below those that wait, because it only reads and writes what the system has.
         "this machine: processes, files, logs",
         (
+            "collector",
             "forked_child",
             "host",
             "listening_sockets",
