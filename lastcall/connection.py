@@ -1,6 +1,5 @@
 """One client on this worker. Plain functions: no task, no queue, no coroutine of its own."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Flag, auto
 from typing import TYPE_CHECKING, Protocol
@@ -57,24 +56,21 @@ class Connection:
         user: who it is, as the application said in `attach`; None if it did not.
         endpoint: the name under which the application's handlers are found.
         channels: what it is subscribed to.
+        transport: how it is written to.
         ended_by: why the server let it go; None while it did not.
     """
 
     __slots__ = (
         "_paused",
-        "_transport",
         "channels",
         "ended_by",
         "endpoint",
         "owner",
         "remote",
+        "transport",
         "user",
         "wire_format",
-        "write",
     )
-
-    write: Callable[[Frame], None]
-    """Send a frame of this connection's wire format; never waits, never raises."""
 
     def __init__(
         self,
@@ -96,9 +92,12 @@ class Connection:
 
     def open(self, transport: Transport, wire_format: WireFormat) -> None:
         """Write through *transport*, in *wire_format*, from now on."""
-        self._transport = transport
+        self.transport = transport
         self.wire_format = wire_format
-        self.write = transport.write
+
+    def write(self, frame: Frame) -> None:
+        """Send a frame of this connection's wire format; never waits, never raises."""
+        self.transport.write(frame)
 
     def send(self, message: str | bytes) -> None:
         """Send *message* to this client only, behind what was published to its channels before.
@@ -125,16 +124,16 @@ class Connection:
         if not discard:
             self.owner.flush()
         code, reason = self.wire_format.protocol.farewell(why)
-        self._transport.close(code, reason, discard=discard)
+        self.transport.close(code, reason, discard=discard)
 
     def abort(self) -> None:
         """Cut the connection without a word, where a close was not answered."""
-        self._transport.abort()
+        self.transport.abort()
 
     def pause(self, why: Paused) -> None:
         """Stop reading from the client until every reason is resumed."""
         if not self._paused:
-            self._transport.pause()
+            self.transport.pause()
         self._paused |= why
 
     def resume(self, why: Paused) -> None:
@@ -143,7 +142,7 @@ class Connection:
             return
         self._paused &= ~why
         if not self._paused:
-            self._transport.resume()
+            self.transport.resume()
 
     def received(self, message: Message) -> None:
         """Decode what the client sent, and pass on what it asks for."""

@@ -10,7 +10,12 @@ from typing import TYPE_CHECKING
 from lastcall.broker.base import BrokerEvents, Publication, StreamPosition
 from lastcall.catch_up import CatchUp
 from lastcall.connection import Connection
+from lastcall.transport.base import Transport
 from lastcall.wire_format import WireFormat
+
+type _Audience = dict[Connection, Transport]
+"""With the transports at hand: each object that fan-out looks at is memory that the processor waits
+for, and with a thousand clients that is most of what we add to the kernel's work."""
 
 type Later = Callable[[Callable[[], None]], object]
 """Calls what it is given at the end of this turn of the event loop."""
@@ -22,7 +27,7 @@ class Hub:
     def __init__(self, later: Later) -> None:
         """Flush through *later*."""
         self._later = later
-        self._subscribers: dict[str, dict[WireFormat, set[Connection]]] = {}
+        self._subscribers: dict[str, dict[WireFormat, _Audience]] = {}
         self._interest: dict[str, int] = {}
         self._turn: dict[str, list[Publication]] = {}
         self._is_flushing = False
@@ -134,10 +139,10 @@ class Hub:
             last = publications[-1]
             self._heads[channel] = StreamPosition(last.offset, last.epoch)
         # Copies: a client that overflows may be gone before we have written to the next.
-        for wire_format, connections in tuple(self._subscribers.get(channel, {}).items()):
+        for wire_format, audience in tuple(self._subscribers.get(channel, {}).items()):
             frame = wire_format.publications(publications)
-            for connection in tuple(connections):
-                connection.write(frame)
+            for transport in tuple(audience.values()):
+                transport.write(frame)
         if channel in self._catching_up:
             for catch_up in tuple(self._catching_up[channel].values()):
                 self._write(catch_up, catch_up.take(publications))
@@ -156,13 +161,13 @@ class Hub:
 
     def _join(self, connection: Connection, channel: str) -> None:
         by_format = self._subscribers.setdefault(channel, {})
-        by_format.setdefault(connection.wire_format, set()).add(connection)
+        by_format.setdefault(connection.wire_format, {})[connection] = connection.transport
 
     def _part(self, connection: Connection, channel: str) -> None:
         by_format = self._subscribers.get(channel, {})
-        connections = by_format.get(connection.wire_format, set())
-        connections.discard(connection)
-        if not connections:
+        audience = by_format.get(connection.wire_format, {})
+        audience.pop(connection, None)
+        if not audience:
             by_format.pop(connection.wire_format, None)
         if not by_format:
             self._subscribers.pop(channel, None)
