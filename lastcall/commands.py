@@ -92,6 +92,21 @@ class Commands:
         waiting.append(call)
         self._pause_if_many(connection)
 
+    def has_done_all(self, connection: Connection) -> bool:
+        """Whether nothing that *connection* asked for is still under way."""
+        return connection not in self._waiting and connection not in self._under_way
+
+    def used_rate(self, connection: Connection) -> int:
+        """How many messages of *connection* were received in this second."""
+        return self._received.get(connection, 0)
+
+    def adopt(self, connection: Connection, used_rate: int) -> None:
+        """Go on counting where another worker stopped."""
+        if self._rate and used_rate:
+            self._received[connection] = used_rate
+            if used_rate >= self._rate:
+                connection.pause(Paused.RATE)
+
     def next_second(self) -> None:
         """A second is over: whoever used up its rate is read from again."""
         received, self._received = self._received, {}

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from lastcall.errors import Disconnect, SlowConsumer
 from lastcall.protocol.base import Command, Message
-from lastcall.transport.base import Frame, Transport, TransportEvents
+from lastcall.transport.base import Frame, Frozen, Transport, TransportEvents
 from lastcall.wire_format import WireFormat
 
 
@@ -30,6 +30,7 @@ class Paused(Flag):
     NOTHING = 0
     RATE = auto()
     COMMANDS = auto()
+    MOVE = auto()
 
 
 class ConnectionOwner(Protocol):
@@ -94,10 +95,29 @@ class Connection:
         """Write through *transport*, in *wire_format*, from now on."""
         self.transport = transport
         self.wire_format = wire_format
+        if self._paused:
+            transport.pause()
 
     def write(self, frame: Frame) -> None:
         """Send a frame of this connection's wire format; never waits, never raises."""
         self.transport.write(frame)
+
+    @property
+    def movable(self) -> bool:
+        """Whether another worker can take the client over, if perhaps not at this moment."""
+        return self.ended_by is None and self.transport.movable
+
+    @property
+    def backlog(self) -> int:
+        """Bytes that were written and that the client has not read."""
+        return self.transport.backlog
+
+    def freeze(self) -> Frozen | None:
+        """Take the client out of its transport, which is dead then: `open` another.
+
+        Nobody may deliver a channel to it meanwhile: the hub knows its transport (`Hub.hold`).
+        """
+        return self.transport.freeze()
 
     def send(self, message: str | bytes) -> None:
         """Send *message* to this client only, behind what was published to its channels before.

@@ -42,6 +42,7 @@ class ConnectionManager:
         self._connections: dict[Connection, None] = {}
         self._guests: dict[Guest, None] = {}
         self._not_closed: dict[Connection | Guest, None] = {}
+        self._spared: list[Connection] = []
         self._expected = 0
 
     @property
@@ -68,11 +69,23 @@ class ConnectionManager:
         finally:
             self._expected -= 1
 
+    def __contains__(self, connection: Connection) -> bool:
+        """Whether *connection* is connected."""
+        return connection in self._connections
+
     def connect(self, connection: Connection) -> None:
         """Count *connection* in, and deliver its channels to it."""
-        self._connections[connection] = self._not_closed[connection] = None
         self._hub.add(connection)
+        self.adopt(connection)
+
+    def adopt(self, connection: Connection) -> None:
+        """Count in *connection*, which catches up with its channels by itself."""
+        self._connections[connection] = self._not_closed[connection] = None
         self._changed()
+
+    def movable(self) -> list[Connection]:
+        """Those that another worker could take over."""
+        return [each for each in self._connections if each.movable]
 
     def disconnect(self, connection: Connection) -> None:
         """Count *connection* out; unknown ones are ignored."""
@@ -92,23 +105,38 @@ class ConnectionManager:
         if self._guests.pop(guest, self) is None:
             self._changed()
 
-    def notify_all(self, text: str) -> int:
+    def notify_all(self, text: str, *, spare_movable: bool = False) -> int:
         """Tell every client of *text*, after all that was published before; return their number.
 
-        Clients that are being closed are not told any more.
+        Clients that are being closed are not told any more. With *spare_movable*, those that
+        another worker could take are not told before `notify_spared`.
         """
-        self._hub.flush()
-        frames: dict[WireFormat, Frame] = {}
         told = [each for each in self._connections if each.ended_by is None]
-        for connection in told:
-            wire_format = connection.wire_format
-            if wire_format not in frames:
-                frames[wire_format] = wire_format.notice(text)
-            connection.write(frames[wire_format])
+        self._spared = []
+        if spare_movable:
+            self._spared = [each for each in told if each.movable]
+            told = [each for each in told if not each.movable]
+        self._notify(told, text)
         guests = [each for each in self._guests if each in self._not_closed]
         for guest in guests:
             guest.notify(text)
         return len(told) + len(guests)
+
+    def notify_spared(self, text: str) -> int:
+        """Tell those of *text* that the last notice spared, and that are still here."""
+        spared, self._spared = self._spared, []
+        told = [each for each in spared if each in self._connections and each.ended_by is None]
+        self._notify(told, text)
+        return len(told)
+
+    def _notify(self, connections: list[Connection], text: str) -> None:
+        self._hub.flush()
+        frames: dict[WireFormat, Frame] = {}
+        for connection in connections:
+            wire_format = connection.wire_format
+            if wire_format not in frames:
+                frames[wire_format] = wire_format.notice(text)
+            connection.write(frames[wire_format])
 
     def close(self, count: int, why: Disconnect) -> int:
         """Disconnect *count* clients that are not being closed yet, longest connected first."""

@@ -14,6 +14,7 @@ from lastcall.drain import Drain, DrainPolicy, Step
 from lastcall.errors import Disconnect, ServerShutdown, WorkerFailed
 from lastcall.host import Host
 from lastcall.logs import log_event
+from lastcall.moving_out import HandOver, MovingOut
 from lastcall.settings import Settings
 from lastcall.stop_limit import StopLimit
 from lastcall.worker_coordinator import Coordinator
@@ -38,6 +39,7 @@ class DrainCounts:
 
     at_start: int = 0
     notices: int = 0
+    handed_over: int = 0
     closed: int = 0
     cut: int = 0
 
@@ -56,14 +58,14 @@ class GracefulShutdown:
         coordinator: Coordinator,
         limit: StopLimit,
         *,
+        hand_over: HandOver | None = None,
         settling_time: float = SETTLING_TIME,
         clock: Callable[[], float] = anyio.current_time,
     ) -> None:
-        """Leave *host* within *limit*."""
+        """Leave *host* within *limit*; without *hand_over* nobody is taken elsewhere."""
         self._settings = settings
-        self._host = host
-        self._connections = connections
-        self._coordinator = coordinator
+        self._host, self._connections, self._coordinator = host, connections, coordinator
+        self._moving_out = MovingOut(hand_over, coordinator, settling_time, clock)
         self._settling_time = settling_time
         self._clock = clock
         self._policy = DrainPolicy(
@@ -74,8 +76,7 @@ class GracefulShutdown:
         self._why: Why | None = None
         self._drain: Drain | None = None
         self._first_signal_at: float | None = None
-        self._is_forced = False
-        self._refuses = False
+        self._is_forced = self._refuses = False
         self._requested = anyio.Event()
         self._changed = anyio.Event()
         self.finished = anyio.Event()
@@ -165,6 +166,7 @@ class GracefulShutdown:
             self._arrivals_until = math.inf
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._leave_listening_to_others)
+            tasks.start_soon(self._moving_out.run, self._wake)
             await self._drain_clients(self._drain, counts)
             tasks.cancel_scope.cancel()
         self._finish(counts)
@@ -174,12 +176,16 @@ class GracefulShutdown:
             self._host.stop(now=self._is_forced or counts.cut > 0, within=within)
 
     def _finish(self, counts: DrainCounts) -> None:
+        counts.handed_over = self._moving_out.moved
         was_last = self._coordinator.finish(stopping=self._why is Why.STOP)
         log_event(
             "drain_finished",
-            "left: of {clients} clients {left} went by themselves, {closed} were closed, {cut} cut",
+            "left: of {clients} clients {left} went by themselves, {handed_over} were handed over, "
+            "{closed} closed, {cut} cut",
             clients=counts.at_start,
-            left=max(0, counts.at_start - counts.closed),
+            left=max(0, counts.at_start - counts.closed - counts.handed_over),
+            handed_over=counts.handed_over,
+            longest_pause=round(self._moving_out.longest_pause, 4),
             closed=counts.closed,
             cut=counts.cut,
             notices=counts.notices,
@@ -190,6 +196,8 @@ class GracefulShutdown:
     async def _drain_clients(self, drain: Drain, counts: DrainCounts) -> None:
         if self._is_forced:
             drain.force(self._clock())
+        else:
+            self._moving_out.begin()
         while True:
             self._changed = anyio.Event()
             step = drain.step(
@@ -203,13 +211,28 @@ class GracefulShutdown:
                 if step.abort or self._is_forced or self._clock() >= self._arrivals_until:
                     return
                 wake_at = self._arrivals_until
-            with anyio.move_on_after(wake_at - self._clock()):
+            with anyio.move_on_after(self._moving_out.wake_at(wake_at) - self._clock()):
                 await self._changed.wait()
+            self._moving_out.look()
+            if not self._moving_out.hopes:
+                told = self._connections.notify_spared(self._settings.shutdown_notice)
+                self._log_notice(told, drain, counts)
 
     def _take(self, step: Step, drain: Drain, counts: DrainCounts) -> None:
         if step.notify:
             counts.notices += 1
-            told = self._connections.notify_all(self._settings.shutdown_notice)
+            told = self._connections.notify_all(
+                self._settings.shutdown_notice, spare_movable=self._moving_out.hopes
+            )
+            self._log_notice(told, drain, counts)
+        if step.close:
+            why: Disconnect = WorkerFailed() if self._why is Why.FAILED else ServerShutdown()
+            counts.closed += self._connections.close(step.close, why)
+        if step.abort:
+            counts.cut += self._connections.abort_all()
+
+    def _log_notice(self, told: int, drain: Drain, counts: DrainCounts) -> None:
+        if told:
             log_event(
                 "drain_notice",
                 "told {told} clients, {gone} gone, {seconds_left:.0f} s left",
@@ -217,11 +240,6 @@ class GracefulShutdown:
                 gone=max(0, counts.at_start - self._connections.count),
                 seconds_left=max(0.0, drain.deadline - self._clock()),
             )
-        if step.close:
-            why: Disconnect = WorkerFailed() if self._why is Why.FAILED else ServerShutdown()
-            counts.closed += self._connections.close(step.close, why)
-        if step.abort:
-            counts.cut += self._connections.abort_all()
 
     async def _leave_listening_to_others(self) -> None:
         """While another worker is ready, new clients are its; otherwise we refuse them in words."""
@@ -248,3 +266,6 @@ class GracefulShutdown:
                 while not self._is_forced:
                     self._changed = anyio.Event()
                     await self._changed.wait()
+
+    def _wake(self) -> None:
+        self._changed.set()

@@ -29,6 +29,10 @@ class Endpoints:
 
     _by_name: dict[str, Hooks] = field(default_factory=dict)
 
+    def __contains__(self, name: str) -> bool:
+        """Whether the application has an endpoint *name*."""
+        return name in self._by_name
+
     def __getitem__(self, name: str) -> Hooks:
         """Return the hooks of the endpoint *name*, made on first use."""
         return self._by_name.setdefault(name, Hooks())

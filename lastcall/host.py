@@ -37,6 +37,8 @@ class Host(Protocol):
     """Whether the master is one that ends when the last worker tells it to (and no stranger)."""
     drains: bool
     """Whether there is anything to wait for: not when a developer's reload replaces us."""
+    takes_connections: bool
+    """Whether `thaw` and `go_on` work here."""
 
     @property
     def is_listening(self) -> bool:
@@ -102,6 +104,7 @@ class AsgiHost:
     master: ProcessIdentity | None = None
     obeys_last_worker = False
     drains = True
+    takes_connections = False
 
     @property
     def is_listening(self) -> bool:

@@ -3,9 +3,11 @@
 import asyncio
 import logging
 import multiprocessing
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -18,13 +20,17 @@ from lastcall.connection import Connection
 from lastcall.connection_manager import ConnectionManager, connection_limit
 from lastcall.errors import PartDied, ServerShutdown
 from lastcall.graceful_shutdown import GracefulShutdown, Why
+from lastcall.handover_receiver import HandoverReceiver
+from lastcall.handover_sender import HandoverSender
 from lastcall.heartbeat import run_heartbeat
 from lastcall.hooks import Endpoints
 from lastcall.host import Host
 from lastcall.hub import Hub
 from lastcall.logs import log_event, logger
+from lastcall.moving import Mover
 from lastcall.neighbourhood import Neighbourhood, find_neighbourhood
 from lastcall.settings import Settings
+from lastcall.socket_handover import socket_path
 from lastcall.stop_limit import StopLimit, limit_in_force
 from lastcall.systemd import stop_timeout
 from lastcall.worker import Worker
@@ -124,8 +130,28 @@ class RunningWorker:
             coordinator=neighbourhood.coordinator,
             max_connections=settings.max_connections or connection_limit(),
         )
-        self.shutdown = GracefulShutdown(
-            settings, self._host, connections, neighbourhood.coordinator, surroundings.limit
+        self._mover = Mover(self.worker, self._host)
+        self.shutdown = self._shutdown(surroundings.limit)
+
+    @property
+    def _meeting_place(self) -> Path | None:
+        """Where workers find each other to hand connections over; None if they do not."""
+        neighbourhood = self._surroundings.neighbourhood
+        # Positions mean something elsewhere only where all workers hear the same stream.
+        has_one_stream = neighbourhood.broker_name == "unix:"
+        can_move = self._host.takes_connections and self.worker.settings.handover == "auto"
+        return neighbourhood.path if has_one_stream and can_move else None
+
+    def _shutdown(self, limit: StopLimit) -> GracefulShutdown:
+        worker, place = self.worker, self._meeting_place
+        hand_over = HandoverSender(worker, self._mover, place) if place is not None else None
+        return GracefulShutdown(
+            worker.settings,
+            self._host,
+            worker.connections,
+            worker.coordinator,
+            limit,
+            hand_over=hand_over,
         )
 
     async def start(self) -> None:
@@ -138,6 +164,8 @@ class RunningWorker:
         await started.event.wait()
         if self.shutdown.is_requested:
             return
+        if self._meeting_place is not None:
+            start(self._guard, "the hand-over", self._run_receiver)
         start(self._guard, "the clock", self._run_clock)
         start(self._guard, "the watch on the server", self._watch_server)
         if settings.heartbeat_interval:
@@ -197,6 +225,14 @@ class RunningWorker:
     async def _run_broker(self, started: "Started") -> None:
         await self.worker.broker.run(self.worker.hub, task_status=started)
         raise RuntimeError("it ended by itself")
+
+    async def _run_receiver(self) -> None:
+        place, shutdown = self._meeting_place, self.shutdown
+        if place is not None:
+            path = socket_path(place, os.getpid())
+            await HandoverReceiver(
+                self.worker, self._mover, path, is_leaving=lambda: shutdown.is_requested
+            ).run()
 
     async def _run_heartbeat(self) -> None:
         settings = self.worker.settings

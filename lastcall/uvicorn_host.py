@@ -52,6 +52,7 @@ class UvicornHost:
     """One worker of `uvicorn`, `fastapi run`, gunicorn with uvicorn's worker, or our own master."""
 
     name = "uvicorn"
+    takes_connections = True
 
     def __init__(self, server: Server) -> None:
         """Live in *server*."""

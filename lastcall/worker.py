@@ -1,6 +1,7 @@
 """The parts of this process, and what the events of one part mean to the others."""
 
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -50,18 +51,30 @@ class Worker:
         Raises:
             BrokerUnavailable: it does not; nothing is held.
         """
-        for channel in connection.channels:
-            self.hub.retain(channel)
-        try:
-            for channel in connection.channels:
-                self.hub.subscribed(channel, await self.broker.subscribe(channel))
-        except BaseException:
-            self.unsubscribe(connection)
-            raise
+        await self.listen(connection.channels)
 
     def unsubscribe(self, connection: Connection) -> None:
         """Take `subscribe` back."""
-        for channel in connection.channels:
+        self.stop_listening(connection.channels)
+
+    async def listen(self, channels: Iterable[str]) -> None:
+        """Make sure that the broker delivers *channels* to this worker.
+
+        Raises:
+            BrokerUnavailable: it does not; nothing is held.
+        """
+        for channel in channels:
+            self.hub.retain(channel)
+        try:
+            for channel in channels:
+                self.hub.subscribed(channel, await self.broker.subscribe(channel))
+        except BaseException:
+            self.stop_listening(channels)
+            raise
+
+    def stop_listening(self, channels: Iterable[str]) -> None:
+        """Take `listen` back."""
+        for channel in channels:
             if self.hub.release(channel):
                 self.broker.unsubscribe(channel)
 
@@ -72,6 +85,18 @@ class Worker:
         hook = self.endpoints[connection.endpoint].on_connect
         if hook is not None:
             self.commands.call(connection, lambda: hook(connection))
+
+    def adopted(self, connection: Connection) -> None:
+        """The client has been here before, on another worker: nobody has to hear of it."""
+        self.connections.adopt(connection)
+        self._account_for(connection, 1)
+
+    def moved(self, connection: Connection) -> None:
+        """The client is another worker's: forget it, as if it had never been here."""
+        self.connections.disconnect(connection)
+        self.commands.forget(connection)
+        self._account_for(connection, -1)
+        self.unsubscribe(connection)
 
     def commanded(self, connection: Connection, command: Command) -> None:
         """The client asks for something."""
@@ -110,18 +135,24 @@ class Worker:
             self._tell(channel, line)
 
     def _announce(self, connection: Connection, change: Change) -> None:
-        if not self.settings.announcements or not connection.channels:
+        if not self._account_for(connection, 1 if change is Change.CONNECTED else -1):
             return
-        channel = connection.channels[0]
-        self.announced[channel] += 1 if change is Change.CONNECTED else -1
-        if not self.announced[channel]:
-            del self.announced[channel]
-        ended_by = connection.ended_by
+        channel, ended_by = connection.channels[0], connection.ended_by
         if ended_by is not None and ended_by.is_servers_own:
             return
         line = self.announcements.announce(channel, connection.remote, change)
         if line is not None:
             self._tell(channel, line)
+
+    def _account_for(self, connection: Connection, change: int) -> bool:
+        """Count a client that is announced in its first channel; False: none is."""
+        if not self.settings.announcements or not connection.channels:
+            return False
+        channel = connection.channels[0]
+        self.announced[channel] += change
+        if not self.announced[channel]:
+            del self.announced[channel]
+        return True
 
     def _tell(self, channel: str, line: str) -> None:
         # An announcement that cannot be carried is not owed to anybody.

@@ -183,6 +183,7 @@ class FakeHost:
     workers = 2
     master: ProcessIdentity | None = None
     obeys_last_worker = True
+    takes_connections = False
     is_listening = True
 
     def __init__(self, *, drains: bool = True, can_stop_listening: bool = True) -> None:

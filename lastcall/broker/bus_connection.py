@@ -3,14 +3,13 @@
 import asyncio
 import logging
 import os
-import socket
-import struct
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 import msgspec
 
 from lastcall.broker.bus_messages import FrameReader, FromSequencer, FromWorker, frame
 from lastcall.forked_child import forget, keep_from_children
+from lastcall.peer_credentials import peer_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -19,7 +18,6 @@ logger = logging.getLogger(__name__)
 
 MAX_BACKLOG = 32 * 2**20
 """Bytes that wait for one peer; one that reads too slowly is cut, and catches up afterwards."""
-_CREDENTIALS = struct.Struct("iII")
 
 
 class BusConnection[Incoming](asyncio.Protocol):
@@ -51,7 +49,7 @@ class BusConnection[Incoming](asyncio.Protocol):
         self._transport = cast("asyncio.Transport", transport)
         self._descriptor = transport.get_extra_info("socket").fileno()
         keep_from_children(self._descriptor)
-        self.peer_pid, user = _credentials(self._descriptor)
+        self.peer_pid, user = peer_of(self._descriptor)
         if user != os.geteuid():
             logger.warning("a process of user %d was turned away from the host bus", user)
             self.cut()
@@ -103,11 +101,3 @@ class BusConnection[Incoming](asyncio.Protocol):
         if self._transport.get_write_buffer_size() > MAX_BACKLOG:
             logger.warning("process %d reads the host bus too slowly", self.peer_pid)
             self.cut()
-
-
-def _credentials(descriptor: int) -> tuple[int, int]:
-    """The pid and the user of the other side, as the kernel knows them."""
-    with socket.socket(fileno=os.dup(descriptor)) as duplicate:
-        found: Any = duplicate.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
-    pid, user, _ = _CREDENTIALS.unpack(found)
-    return pid, user

@@ -108,7 +108,7 @@ async def test_the_process_tree_ends_with_the_last_client(command: tuple[str, ..
 async def test_a_single_worker_leaves_while_the_others_take_the_new_clients(
     command: tuple[str, ...],
 ) -> None:
-    with run_server(command=command, workers=3, shutdown_timeout=60) as server:
+    with run_server(command=command, workers=3, shutdown_timeout=60, handover="off") as server:
         async with clients(server.websocket_url, 9) as connected:
             await spread(server, connected)
             leaving = server.worker_pids()[0]

@@ -1,0 +1,115 @@
+"""While a worker leaves: who takes its clients, and may they be spared the notice until then?"""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import anyio
+
+from lastcall.logs import logger
+from lastcall.worker_coordinator import Coordinator, WorkerRecord
+
+HOPE_TIME = 0.75
+"""Seconds without a hand-over after which clients are told, whoever may still come for them."""
+
+
+class HandOver(Protocol):
+    """Takes connections to other workers."""
+
+    moved: int
+    """How many it has taken there."""
+    longest_pause: float
+    """Seconds for which a client was served by nobody, at most."""
+
+    async def round(self, siblings: Sequence[WorkerRecord]) -> None:
+        """Hand over whoever can be moved now to one of *siblings*; the others stay."""
+
+
+class NoHandOver:
+    """Clients stay where they are."""
+
+    moved = 0
+    longest_pause = 0.0
+
+    async def round(self, siblings: Sequence[WorkerRecord]) -> None:
+        """Move nobody."""
+
+
+class MovingOut:
+    """Hands connections over as long as there is somebody to take them.
+
+    A client that moves shall notice nothing, so it is not told that the server leaves while there
+    is hope. There is, until nothing has moved for `HOPE_TIME` or every sibling leaves as well.
+    """
+
+    def __init__(
+        self,
+        hand_over: HandOver | None,
+        coordinator: Coordinator,
+        settling_time: float,
+        clock: Callable[[], float],
+    ) -> None:
+        """Move by *hand_over*, if there is a way; look for siblings every *settling_time*."""
+        self._hand_over = hand_over or NoHandOver()
+        self._has_way = hand_over is not None
+        self._coordinator = coordinator
+        self._settling_time = settling_time
+        self._clock = clock
+        self._seen = 0
+        self.hopes_until = -math.inf
+
+    @property
+    def hopes(self) -> bool:
+        """Whether those who can move will probably be moved."""
+        return self._clock() < self.hopes_until
+
+    def wake_at(self, otherwise: float) -> float:
+        """When there may be less hope, or *otherwise* if that comes before."""
+        return min(self.hopes_until, otherwise) if self.hopes else otherwise
+
+    @property
+    def moved(self) -> int:
+        """How many are with others now."""
+        return self._hand_over.moved
+
+    @property
+    def longest_pause(self) -> float:
+        """Seconds for which a client was served by nobody, at most."""
+        return self._hand_over.longest_pause
+
+    def begin(self) -> None:
+        """Hope, if there is a way."""
+        if self._has_way:
+            self.hopes_until = self._clock() + HOPE_TIME
+
+    def look(self) -> None:
+        """What has moved since the last look is reason to hope on."""
+        if self.moved > self._seen:
+            self._seen = self.moved
+            self.hopes_until = max(self.hopes_until, self._clock() + HOPE_TIME)
+
+    async def run(self, changed: Callable[[], None]) -> None:
+        """Move until cancelled; *changed* is called when there is less hope or fewer clients."""
+        while self._has_way:
+            # Also before the first look: a stop of all of them reaches each in turn.
+            await anyio.sleep(self._settling_time)
+            ready = self._coordinator.ready_siblings()
+            if ready:
+                await self._round(ready)
+            else:
+                siblings = self._coordinator.siblings()
+                # Where nobody is, or somebody starts, there may soon be one who is ready.
+                if siblings and all(each.state == "draining" for each in siblings):
+                    self._give_up_hope()
+            changed()
+
+    async def _round(self, ready: Sequence[WorkerRecord]) -> None:
+        try:
+            await self._hand_over.round(ready)
+        except Exception:  # noqa: BLE001  (whatever it is, those who stayed are drained as ever)
+            logger.exception("connections are not handed over any more")
+            self._has_way = False
+            self._give_up_hope()
+
+    def _give_up_hope(self) -> None:
+        self.hopes_until = min(self.hopes_until, self._clock())
