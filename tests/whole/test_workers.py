@@ -226,7 +226,9 @@ async def all_hear_the_end(connected: list[Client]) -> None:
 @MASTERS
 async def test_kills_lose_and_double_nothing_for_the_others(command: tuple[str, ...]) -> None:
     """Two workers, one of them the sequencer, die by -9 in the middle of 20 senders."""
-    with run_server(command=command, workers=4, announcements=False) as server:
+    with run_server(
+        command=command, workers=4, announcements=False, heartbeat_interval=0
+    ) as server:
         async with clients(server.websocket_url, 40) as connected:
             await connected[-1].send("all are here")
             for client in connected:
