@@ -154,10 +154,13 @@ class Hub:
             connection.write(connection.wire_format.publications(publications))
 
     def _join_if_there(self, catch_up: CatchUp) -> None:
-        head = self._heads.get(catch_up.channel)
+        connection, channel = catch_up.connection, catch_up.channel
+        if self._catching_up.get(channel, {}).get(connection) is not catch_up:
+            return  # what we wrote was its end
+        head = self._heads.get(channel)
         if not catch_up.is_held and (head is None or catch_up.has_reached(head)):
-            self._part(catch_up.connection, catch_up.channel)
-            self._join(catch_up.connection, catch_up.channel)
+            self._part(connection, channel)
+            self._join(connection, channel)
 
     def _join(self, connection: Connection, channel: str) -> None:
         by_format = self._subscribers.setdefault(channel, {})

@@ -191,6 +191,21 @@ def test_who_is_removed_while_held_does_not_take_others_along() -> None:
     assert transport.messages == numbers(2, 3)
 
 
+def test_who_ends_of_what_it_missed_does_not_come_back() -> None:
+    there = place(7)
+    transport = RecordingTransport(FRAMING, room=0, ends_at_once=True)
+    owner = RecordingOwner()
+    connection, _ = connect(owner, CHANNEL, transport=transport)
+    owner.at_end += [there.hub.remove]
+    assert there.hub.go_live(there.hub.hold(connection, CHANNEL, at(4)), published(5, 7))
+    assert owner.ends == [3008]
+    there.hub.release(CHANNEL)
+    there.hub.retain(CHANNEL)
+    there.deliver(9)
+    there.hub.flush()
+    assert owner.ends == [3008]
+
+
 def test_the_head_is_what_the_broker_says_until_more_has_come() -> None:
     here = Place()
     here.hub.subscribed(CHANNEL, at(3))

@@ -109,8 +109,8 @@ async def test_a_move_is_not_announced() -> None:
             first, second = server.worker_pids()
             os.kill(first, signal.SIGTERM)
             await gone(server, first)
+            await until(lambda: server.records()[second]["announced"] == {"ws": 8}, server)
             assert clients_of(server)[second] == 8
-            assert server.records()[second]["announced"] == {"ws": 8}
             await until(lambda: len(server.worker_pids()) == 2, server)
             async with clients(server.websocket_url, 24) as late:
                 for client in (*connected, *late):
