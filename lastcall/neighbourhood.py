@@ -1,5 +1,6 @@
 """Which workers belong together, and what they share: run directory, coordinator, broker."""
 
+import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,6 +11,7 @@ from lastcall.broker.base import Broker, HistoryLimits
 from lastcall.broker.memory import MemoryBroker
 from lastcall.errors import SettingsError
 from lastcall.host import Host
+from lastcall.logs import log_event
 from lastcall.process_identity import ProcessIdentity
 from lastcall.record_lock import has_record_locks
 from lastcall.run_directory import RunDirectory
@@ -38,6 +40,14 @@ def find_neighbourhood(settings: Settings, host: Host) -> Iterator[Neighbourhood
     """
     has_siblings = host.workers > 1 or host.obeys_last_worker
     url = settings.broker_url or ("unix:" if has_siblings else "memory:")
+    if url == "memory:" and host.workers > 1:
+        log_event(
+            "workers_apart",
+            "LASTCALL_BROKER_URL is memory: with {workers} workers: "
+            "clients of different workers do not hear each other",
+            level=logging.WARNING,
+            workers=host.workers,
+        )
     limits = HistoryLimits(settings.history_size, settings.history_ttl)
     if not has_record_locks():
         if url == "unix:":

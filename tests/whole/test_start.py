@@ -54,3 +54,8 @@ def test_a_start_that_waits_for_its_log_can_be_stopped(
         assert server.group_is_gone()
         assert "Traceback" not in server.log
         assert server.leftovers() == []
+
+
+def test_workers_that_would_not_hear_each_other_say_so() -> None:
+    with run_server(workers=2, broker_url="memory:") as server:
+        assert "clients of different workers do not hear each other" in server.log
