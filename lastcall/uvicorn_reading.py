@@ -56,7 +56,7 @@ class SocketReader(SocketWriter):
             asyncio.get_running_loop().call_soon(self._deliver_early)
         self._release(PAUSED)
 
-    # --- for UvicornWebSocket
+    # --- for the layers above
 
     def _obey(self, event: Event) -> None:
         """Do what a client's event that is no message asks for."""

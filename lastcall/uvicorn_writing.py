@@ -114,7 +114,7 @@ class SocketWriter(asyncio.Protocol):
         self._drop_queue()
         self._fd, self._blocked, self._tail = _OUT_OF_REACH, False, None
 
-    # --- for UvicornWebSocket
+    # --- for the layers above
 
     def _overflow(self) -> None:
         """The backlog passed its limit; nothing more is accepted."""
