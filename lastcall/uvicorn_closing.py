@@ -13,11 +13,13 @@ if TYPE_CHECKING:
 # Stages of a connection, in order.
 HANDSHAKE = 0
 OPEN = 1
-CLOSING = 2
+FAILING = 2
+"""The client broke the protocol; an ASGI endpoint still answers what came before that."""
+CLOSING = 3
 """Our close frame is sent or waits behind other frames; the client's is awaited."""
-CLOSED = 3
+CLOSED = 4
 """Nothing is read or written any more; what the loop still has leaves."""
-GONE = 4
+GONE = 5
 
 ABNORMAL = 1006
 _KEEPALIVE_TIMEOUT = (1011, "keepalive ping timeout")
@@ -46,6 +48,8 @@ class SocketCloser(SocketReader):
     def close(self, code: int, reason: str, *, discard: bool = False) -> None:
         """Close behind what was written; cut the connection if that takes longer than 10 s."""
         frame = close_frame(code, reason)
+        if self._stage == FAILING:
+            self._break_off(code, reason)
         if self._stage != OPEN:
             return
         self._stage, self._code = CLOSING, code
@@ -64,6 +68,7 @@ class SocketCloser(SocketReader):
 
     def eof_received(self) -> None:
         """The client is gone without a close frame, or answers our last one so."""
+        self.caught_up()
         if self._stage in {OPEN, CLOSING}:
             self.abort()
 
@@ -81,6 +86,8 @@ class SocketCloser(SocketReader):
             self._endpoint.expire()
         elif self._stage == OPEN:
             self._keep_alive()
+        elif self._stage == FAILING:
+            self.caught_up()
         else:
             self.abort()
 
@@ -135,14 +142,26 @@ class SocketCloser(SocketReader):
         self._end(self._code)
 
     def _fail(self, failed: Failed) -> None:
-        """Tell the client what it did wrong (RFC 6455, 7.1.7)."""
         if self._stage != OPEN:
             self.abort()
-            return
-        self._stage, self._code, self._deaf = CLOSED, failed.code, True
+        elif self._endpoint is not None and self._endpoint.is_behind:
+            # It runs later than we read: what was said before the mistake is still to be answered.
+            self._stage, self._endpoint.mistake = FAILING, failed
+            self._host.deadlines.set(self, self.close_timeout)
+        else:
+            self._break_off(failed.code, failed.reason)
+
+    def caught_up(self) -> None:
+        """The endpoint has answered all that came before a mistake, or had its time for it."""
+        if self._stage == FAILING and self._endpoint and self._endpoint.mistake:
+            self._break_off(self._endpoint.mistake.code, self._endpoint.mistake.reason)
+
+    def _break_off(self, code: int, reason: str) -> None:
+        """Tell the client what it did wrong, and listen to it no more (RFC 6455, 7.1.7)."""
+        self._stage, self._code, self._deaf = CLOSED, code, True
         if self._endpoint is not None:
-            self._endpoint.ended(failed.code, failed.reason)
-        self._transmit_last(close_frame(failed.code, failed.reason))
+            self._endpoint.ended(code, reason)
+        self._transmit_last(close_frame(code, reason))
         self._host.deadlines.set(self, self.close_timeout)
         if self._tcp.can_write_eof() and not self._tcp.is_closing():
             # A full close would reset what the client is still sending, and the reset could
@@ -150,7 +169,7 @@ class SocketCloser(SocketReader):
             self._tcp.write_eof()
         else:
             self._tcp.close()
-        self._end(failed.code)
+        self._end(code)
 
     def _finish(self) -> None:
         """Let what is written leave, for a bounded time."""

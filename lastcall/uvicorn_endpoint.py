@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from lastcall.transport.base import Framing, Transport, TransportEvents
     from lastcall.uvicorn_websocket import UvicornWebSocket
+    from lastcall.websocket_codec import Failed
 
 type Event = MutableMapping[str, Any]
 
@@ -64,6 +65,8 @@ class Endpoint:
     ) -> None:
         """Wait for `run`."""
         self.scope: Any = None
+        self.mistake: Failed | None = None
+        """What the client did wrong while the application was behind; the transport's to keep."""
         self._transport = transport
         self._upgrade = upgrade
         self._config = config
@@ -73,6 +76,8 @@ class Endpoint:
         self._messages: deque[Message] = deque()
         self._bytes = 0
         self._reading = True
+        self._answering = False
+        """Whether the application got a message and has not asked for more since."""
         self._arrived = asyncio.Event()
         self._writable = asyncio.Event()
         self._end: tuple[int, str] | None = None
@@ -113,15 +118,18 @@ class Endpoint:
         if not self._connect_told:
             self._connect_told = True
             return {"type": "websocket.connect"}
+        self._answering = False
         while not self._messages:
             if self._stage is _Stage.DETACHED:
                 raise RuntimeError("the connection was detached: its events go elsewhere")
+            self._transport.caught_up()
             if self._end is not None:
                 code, reason = self._end
                 return {"type": "websocket.disconnect", "code": code, "reason": reason}
             self._arrived.clear()
             await self._arrived.wait()
         message = self._messages.popleft()
+        self._answering = True
         self._bytes -= len(message.data)
         if not self._reading and not self._messages:
             self._reading = True
@@ -208,6 +216,7 @@ class Endpoint:
 
         What the client has sent so far comes first, soon. The application shall return now.
         """
+        self._transport.caught_up()
         if self._stage is not _Stage.OPEN and self._stage is not _Stage.LOST:
             raise RuntimeError(f"cannot detach while {self._stage.name.lower()}")
         self._stage = _Stage.DETACHED
@@ -218,6 +227,11 @@ class Endpoint:
         return self._transport
 
     # --- what the transport calls
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether the application may still answer something that the client said."""
+        return self._answering or bool(self._messages)
 
     def received(self, message: Message) -> None:
         """Keep *message* for the application; stop reading when it falls behind."""
