@@ -136,7 +136,10 @@ class UvicornWebSocket(SocketCloser):
     @property
     def drains(self) -> bool:
         """Whether a drain ends it: it is detached, or its endpoint waits in `Lastcall.draining`."""
-        return self._endpoint is None or DRAINING in self._endpoint.scope["extensions"]
+        if self._endpoint is None:
+            return True
+        scope = self._endpoint.scope  # none when it has returned, and its close is under way
+        return scope is not None and DRAINING in scope["extensions"]
 
     def shutdown(self) -> None:
         """End the connection, because uvicorn stops."""

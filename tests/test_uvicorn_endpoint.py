@@ -12,6 +12,7 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.typing import Subprotocol
 
+from lastcall.uvicorn_websocket import UvicornWebSocket
 from tests.uvicorn_host import hosting, raw_client
 from tests.websocket_bytes import FIN, frame
 
@@ -258,6 +259,24 @@ async def test_server_that_stops_tells_the_endpoint_and_the_client() -> None:
         "code": 1012,
         "reason": "server is shutting down",
     }
+
+
+async def test_server_may_stop_while_the_close_of_an_endpoint_is_not_answered(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The endpoint is done; that is no reason for the server to stumble over it."""
+    monkeypatch.setattr(UvicornWebSocket, "on_server_shutdown", lambda _: False)
+
+    async def app(_scope: Any, _receive: Any, send: Any) -> None:
+        await send({"type": "websocket.accept"})
+
+    async with hosting(app) as host, raw_client(host) as client:
+        await client.response()
+        assert await client.frame() == (0x88, b"\x03\xe8")
+        await host.until(lambda: not host.state.tasks)
+        host.connection.shutdown()
+        client.writer.write(frame(FIN | 0x8, b"\x03\xe8"))
+        assert await client.rest() == b""
 
 
 async def test_endpoint_that_is_cancelled() -> None:
