@@ -15,10 +15,11 @@ from lastcall import __version__
 from lastcall.errors import SettingsError
 from lastcall.host import MASTER_VARIABLE
 from lastcall.listening_sockets import Address, bound, shown
+from lastcall.restart_policy import WorkerLimits
 from lastcall.settings import ServerSettings, Settings
 from lastcall.settings_reference import as_json, as_table, rows
 from lastcall.settings_source import cannot_start, settings_or_exit, warn_of_unknown_variables
-from lastcall.uvicorn_options import OUR_SERVER, Options, serve_command
+from lastcall.uvicorn_options import OUR_SERVER, Options, serve_command, take_worker_limits
 from lastcall.uvicorn_server import StoppableServer, log_running
 
 app = typer.Typer(
@@ -40,6 +41,7 @@ def serve(context: typer.Context) -> None:
 
 
 def _serve(options: Options) -> int:
+    limits = take_worker_limits(options)
     os.environ.pop(MASTER_VARIABLE, None)  # of a server that started us, perhaps; ours sets it anew
     if options["reload"]:
         uvicorn.run(**options)
@@ -48,6 +50,8 @@ def _serve(options: Options) -> int:
         config = uvicorn.Config(**options)
     except Exception as error:  # noqa: BLE001  (whatever it is, it comes from the options)
         cannot_start(f"uvicorn does not accept the options: {type(error).__name__}: {error}")
+    if config.workers == 1 and limits.lifetime is not None:
+        cannot_start("--max-lifetime needs somebody to take over: --workers 2 or more")
     if config.workers > 1 and os.name != "posix":
         cannot_start(f"several workers need a POSIX system, and this is {sys.platform}")
     address = Address(config.host, config.port, config.uds, config.fd)
@@ -57,10 +61,14 @@ def _serve(options: Options) -> int:
         except OSError as error:
             cannot_start(f"cannot listen on {address}: {error.strerror or error}")
         place = shown(address, sockets, tls=config.is_ssl)
-        return (_serve_with_workers if config.workers > 1 else _serve_here)(config, sockets, place)
+        if config.workers == 1:
+            return _serve_here(config, sockets, place)
+        return _serve_with_workers(config, sockets, place, limits)
 
 
-def _serve_with_workers(config: uvicorn.Config, sockets: list[socket.socket], place: str) -> int:
+def _serve_with_workers(
+    config: uvicorn.Config, sockets: list[socket.socket], place: str, limits: WorkerLimits
+) -> int:
     # Once for all workers, and before the first is started.
     if config.app == OUR_SERVER:
         settings_or_exit(ServerSettings)
@@ -68,7 +76,7 @@ def _serve_with_workers(config: uvicorn.Config, sockets: list[socket.socket], pl
         warn_of_unknown_variables(Settings)
     from lastcall.supervisor import Supervisor  # noqa: PLC0415  (POSIX only)
 
-    return Supervisor(config, sockets, place).run()
+    return Supervisor(config, sockets, place, limits).run()
 
 
 def _serve_here(config: uvicorn.Config, sockets: list[socket.socket], place: str) -> int:

@@ -67,6 +67,16 @@ class ProcessIdentity:
         return False
 
 
+def is_stopped_on_purpose(pid: int) -> bool:
+    """Whether a signal stopped the process (SIGSTOP, Ctrl-Z) or a debugger is attached to it."""
+    with contextlib.suppress(OSError):
+        fields = dict(
+            line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines()
+        )
+        return fields["State"].strip()[0] in "Tt" or int(fields["TracerPid"]) != 0
+    return False
+
+
 def _answers(pid: int) -> bool:
     try:
         os.kill(pid, 0)

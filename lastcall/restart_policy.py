@@ -7,6 +7,7 @@ FIRST_DELAY = 0.1
 LONGEST_DELAY = 30.0
 HEALTHY_AFTER = 60.0
 ONE_REQUEST = 0.5
+LIFETIME_JITTER = 0.1
 
 
 class Stop(Enum):
@@ -15,6 +16,22 @@ class Stop(Enum):
     LEAVE = "stopping"
     END = "ending at once"
     KILL = "killing"
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerLimits:
+    """How long a worker may take for what, in seconds; None is for ever."""
+
+    ready: float = 30
+    """From its start until it is ready, when it is to take another's place."""
+    silence: float | None = 30
+    """Between two heartbeats of its event loop."""
+    lifetime: float | None = None
+    """Until it is replaced, less a random tenth: workers of one age should not go together."""
+
+    def lifetime_of_one(self, chance: float) -> float | None:
+        """Draw one worker's lifetime; *chance* is from 0 to 1."""
+        return None if self.lifetime is None else self.lifetime * (1 - LIFETIME_JITTER * chance)
 
 
 @dataclass(slots=True)

@@ -10,12 +10,39 @@ import click
 from uvicorn.config import LOGGING_CONFIG
 from uvicorn.main import main as uvicorn_command
 
+from lastcall.restart_policy import WorkerLimits
+
 OUR_SERVER = "lastcall.app:create_app"
 
 _LEFT_OUT = {
     "version",  # a command of ours
     "timeout_worker_healthcheck",  # of uvicorn's supervisor
 }
+_OURS = (
+    click.Option(
+        ["--ready-timeout"],
+        type=click.FloatRange(min=0, min_open=True),
+        default=30,
+        show_default=True,
+        allow_from_autoenv=False,
+        help="Seconds for the new workers of a reload to be ready; else the old ones stay.",
+    ),
+    click.Option(
+        ["--hang-timeout"],
+        type=click.FloatRange(min=0),
+        default=30,
+        show_default=True,
+        allow_from_autoenv=False,
+        help="Seconds without a turn of its event loop after which a worker is killed; 0: never.",
+    ),
+    click.Option(
+        ["--max-lifetime"],
+        type=click.FloatRange(min=0, min_open=True),
+        allow_from_autoenv=False,
+        help="Seconds, less a random tenth, after which a worker is replaced.",
+    ),
+)
+"""For our master. Without environment variables: `UVICORN_…` would be another program's."""
 _FILES = {"ssl_keyfile", "ssl_certfile", "ssl_ca_certs"}
 
 Options = dict[str, Any]
@@ -34,9 +61,21 @@ def serve_command(serve: Callable[[Options], int]) -> click.Command:
     return click.Command(
         "serve",
         callback=callback,
-        params=[_option(each) for each in uvicorn_command.params if each.name not in _LEFT_OUT],
+        params=[
+            *(_option(each) for each in uvicorn_command.params if each.name not in _LEFT_OUT),
+            *_OURS,
+        ],
         help="Serve APP (module:attribute); without APP, the notification server of Lastcall.",
         context_settings={"auto_envvar_prefix": "UVICORN"},
+    )
+
+
+def take_worker_limits(options: Options) -> WorkerLimits:
+    """Take what is not uvicorn's out of *options*."""
+    return WorkerLimits(
+        ready=options.pop("ready_timeout"),
+        silence=options.pop("hang_timeout") or None,
+        lifetime=options.pop("max_lifetime"),
     )
 
 

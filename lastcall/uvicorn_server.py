@@ -2,8 +2,10 @@
 
 import asyncio
 import contextlib
+import faulthandler
 import logging
 import os
+import random
 import signal
 import socket
 import sys
@@ -18,6 +20,12 @@ import uvicorn
 from lastcall.exit_status import CANNOT_START, FAILED
 
 READY = b"ready"
+BEAT = b"beat"
+WORN = b"worn"
+LEFT = b"left"
+"""What a worker tells its master: it is ready, its loop turns, it wants to be replaced, its loop
+has ended."""
+BEAT_INTERVAL = 1.0
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 logger = logging.getLogger("lastcall")
@@ -135,6 +143,40 @@ def log_running(place: str) -> None:
     logger.info("Lastcall running on %s (Press CTRL+C to quit)", place)
 
 
+class MasterLine:
+    """A worker's word to its master, over a pipe that never makes the worker wait."""
+
+    def __init__(self, pipe: Connection, config: uvicorn.Config) -> None:
+        """Take over the limit of requests from uvicorn, which would leave first and then be missed.
+
+        The master brings up a successor instead, and this worker serves until that is ready.
+        """
+        os.set_blocking(pipe.fileno(), False)
+        self._pipe = pipe
+        self._requests = config.limit_max_requests
+        if self._requests is not None:
+            jitter = getattr(config, "limit_max_requests_jitter", 0)  # of a later uvicorn
+            self._requests += random.randint(0, jitter)  # noqa: S311  (no secret)
+        config.limit_max_requests = None
+        self.server = StoppableServer(config, self._ready)
+
+    def say(self, what: bytes) -> None:
+        """Tell the master, unless it is gone, which the lifespan notices, or does not listen."""
+        with contextlib.suppress(OSError):
+            self._pipe.send_bytes(what)
+
+    def _ready(self) -> None:
+        self.say(READY)
+        self._beat()
+
+    def _beat(self) -> None:
+        self.say(BEAT)
+        if self._requests is not None and self.server.server_state.total_requests >= self._requests:
+            self._requests = None
+            self.say(WORN)
+        asyncio.get_running_loop().call_later(BEAT_INTERVAL, self._beat)
+
+
 def run_worker(config: uvicorn.Config, sockets: list[socket.socket], master: Connection) -> None:
     """Serve as a worker of the supervisor; the target of a new process.
 
@@ -144,12 +186,16 @@ def run_worker(config: uvicorn.Config, sockets: list[socket.socket], master: Con
     # Blocked by the supervisor, so that Ctrl-C cannot interrupt the interpreter's own start.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+    for number in (signal.SIGHUP, signal.SIGUSR2):
+        # Meant for the master, but sent to all: a terminal that closes does, and some managers.
+        # Not ignored, which would be inherited by the programs that the application starts.
+        signal.signal(number, lambda *_: None)
+    # The master ends a worker whose loop hangs by SIGABRT: then the log says where it hung.
+    faulthandler.enable(all_threads=True)
     config.configure_logging()
     for listener in sockets:
         listener.set_inheritable(False)  # a program that the application starts must not hold it
-
-    def ready() -> None:
-        with contextlib.suppress(OSError):  # without a master it is the lifespan that notices
-            master.send_bytes(READY)
-
-    sys.exit(StoppableServer(config, ready).run_to_status(sockets))
+    line = MasterLine(master, config)
+    status = line.server.run_to_status(sockets)
+    line.say(LEFT)
+    sys.exit(status)

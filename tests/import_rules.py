@@ -69,6 +69,7 @@ LAYERS = (
         "this machine: processes, files, logs",
         (
             "collector",
+            "deploy",
             "forked_child",
             "host",
             "listening_sockets",
@@ -110,7 +111,15 @@ LAYERS = (
     ),
     Layer(
         "where we know the server that runs us",
-        ("host.*", "hypercorn_host", "supervisor", "uvicorn_*", "worker_process"),
+        (
+            "host.*",
+            "hypercorn_host",
+            "replacement",
+            "supervisor",
+            "uvicorn_*",
+            "worker_process",
+            "workforce",
+        ),
         packages=frozenset({"anyio", "click", "httptools", "uvicorn", "websockets"}),
         extra={"uvicorn_frozen": frozenset({"msgspec"})},
     ),

@@ -1,6 +1,7 @@
 """`lastcall serve` in its own process and session, with its log as a stream of events."""
 
 import contextlib
+import http.client
 import os
 import queue
 import re
@@ -13,6 +14,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Self
+from urllib.parse import urlsplit
 
 import lastcall
 
@@ -129,3 +131,23 @@ def is_gone(pid: int) -> bool:
     except ProcessLookupError:
         return True
     return False
+
+
+@contextlib.contextmanager
+def request_in_flight(url: str, served: Served) -> Iterator[http.client.HTTPConnection]:
+    """A request whose body is complete only when the test says so: it keeps a worker draining."""
+    where = urlsplit(url)
+    with contextlib.closing(
+        http.client.HTTPConnection(where.hostname or "", where.port, timeout=20)
+    ) as held:
+        held.putrequest("POST", "/")
+        held.putheader("Content-Length", "1")
+        held.endheaders()
+        served.hear("request begun")
+        yield held
+
+
+def finish(held: http.client.HTTPConnection) -> int:
+    """Complete the request; the pid of the worker that answered."""
+    held.send(b"x")
+    return int(held.getresponse().read())

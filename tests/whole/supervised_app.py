@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,8 @@ async def app(scope: Message, receive: Receive, send: Send) -> None:
     if scope["type"] == "lifespan":
         await lifespan(receive, send)
         return
+    if scope["path"] == "/hang":
+        time.sleep(60)  # noqa: ASYNC251  (that is the misbehaviour)
     say("request begun")
     more = True
     while more:
@@ -58,6 +61,10 @@ async def lifespan(receive: Receive, send: Send) -> None:
         return
     if MISBEHAVE == "hang in startup":
         await hang_in_startup(send)
+    if MISBEHAVE == "start late":
+        say("starting late")
+        while _while is not None and Path(_while).exists():  # noqa: ASYNC110, ASYNC240  (a file)
+            await asyncio.sleep(0.02)
     if MISBEHAVE == "ignore signals":
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, signal.SIG_IGN)

@@ -1,41 +1,28 @@
 """`lastcall serve` with real workers and real signals: replaced, told, stopped, never orphaned."""
 
-import http.client
 import os
 import signal
 import socket
 import threading
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import httpx
 import pytest
 
-from tests.whole.served import Served, has_ended, is_gone, watched
+from tests.whole.served import (
+    Served,
+    finish,
+    has_ended,
+    is_gone,
+    request_in_flight,
+    watched,
+)
 
 pytestmark = pytest.mark.whole
 
 AT_ONCE = 3.0
 """Seconds on a busy machine; what is slow here takes a minute."""
-
-
-@contextmanager
-def request_in_flight(url: str, served: Served) -> Iterator[http.client.HTTPConnection]:
-    """A request whose body is complete only when the test says so: it keeps a worker draining."""
-    where = urlsplit(url)
-    with closing(http.client.HTTPConnection(where.hostname or "", where.port, timeout=20)) as held:
-        held.putrequest("POST", "/")
-        held.putheader("Content-Length", "1")
-        held.endheaders()
-        served.hear("request begun")
-        yield held
-
-
-def finish(held: http.client.HTTPConnection) -> int:
-    held.send(b"x")
-    return int(held.getresponse().read())
 
 
 def is_refused(url: str) -> bool:
@@ -87,16 +74,6 @@ def test_killed_worker_is_replaced_while_another_drains() -> None:
             served.hear(r"Worker \[(\d+)\] is ready")
 
             assert finish(held) in set(pids) - {first}
-
-
-def test_worker_that_leaves_by_itself_is_replaced_without_delay() -> None:
-    with Served.start("--workers", "2", "--limit-max-requests", "1") as served:
-        url, pids = served.ready()
-
-        left = int(httpx.get(url).text)
-
-        served.hear(rf"Worker \[{left}\] left with exit status 0; a new one takes its place")
-        assert int(served.hear(r"Worker \[(\d+)\] is ready")[1]) not in pids
 
 
 def test_port_is_closed_at_once_while_workers_drain() -> None:
