@@ -134,6 +134,17 @@ class ServerProcess:
         return sorted(self.run_dir.rglob("*"))
 
 
+def slowness() -> float:
+    """How much longer than on an idle machine a Python process takes now; 1 at the least.
+
+    A bound on how soon processes end is multiplied by it, so that it says something about us and
+    not about who else uses the machine.
+    """
+    started = time.monotonic()
+    subprocess.run([sys.executable, "-c", "import fastapi"], cwd=ROOT, check=True)
+    return max(1.0, (time.monotonic() - started) / 0.5)
+
+
 def wait_until(condition, timeout: float, describe=lambda: "") -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001
     """Wait for something in another process, which has no event for us to wait on."""
     deadline = time.monotonic() + timeout
