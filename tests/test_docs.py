@@ -14,7 +14,9 @@ PAGES = {
 GLOSSARY = ROOT / "docs" / "glossary.md"
 
 LINK = re.compile(r"\[[^\]]*\]\((?P<target>[^)\s]+)\)")
-NAMED_FILE = re.compile(r"`(?P<path>(?:lastcall|tests|scripts|benchmarks|examples|docs)/[\w./-]+)`")
+NAMED_FILE = re.compile(
+    r"`(?P<path>(?:lastcall|tests|scripts|benchmarks|conformance|examples|docs)/[\w./-]+)`"
+)
 
 every_page = pytest.mark.parametrize("name", PAGES)
 

@@ -1,0 +1,1 @@
+"""Our WebSocket class against the fuzzing client of the Autobahn test suite."""
