@@ -4,7 +4,7 @@ import os
 import platform
 import socket
 import sys
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from functools import partial
 from typing import Annotated
 
@@ -15,10 +15,16 @@ from lastcall import __version__
 from lastcall.errors import SettingsError
 from lastcall.host import MASTER_VARIABLE
 from lastcall.listening_sockets import Address, bound, shown
+from lastcall.logs import set_up_logging
 from lastcall.restart_policy import WorkerLimits
 from lastcall.settings import ServerSettings, Settings
 from lastcall.settings_reference import as_json, as_table, rows
-from lastcall.settings_source import cannot_start, settings_or_exit, warn_of_unknown_variables
+from lastcall.settings_source import (
+    cannot_start,
+    load_settings,
+    settings_or_exit,
+    warn_of_unknown_variables,
+)
 from lastcall.uvicorn_options import OUR_SERVER, Options, serve_command, take_worker_limits
 from lastcall.uvicorn_server import StoppableServer, log_running
 
@@ -71,9 +77,11 @@ def _serve_with_workers(
 ) -> int:
     # Once for all workers, and before the first is started.
     if config.app == OUR_SERVER:
-        settings_or_exit(ServerSettings)
+        set_up_logging(settings_or_exit(ServerSettings).log_format)
     else:
         warn_of_unknown_variables(Settings)
+        with suppress(SettingsError):  # the application may have settings of its own
+            set_up_logging(load_settings(Settings).log_format)
     from lastcall.supervisor import Supervisor  # noqa: PLC0415  (POSIX only)
 
     return Supervisor(config, sockets, place, limits).run()

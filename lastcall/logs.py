@@ -53,12 +53,17 @@ def set_up_logging(form: Literal["auto", "text", "json"]) -> None:
     """See to it that our lines appear, without taking them from an application that set up logging.
 
     With "auto" we write only where nobody else would: uvicorn sets up its own loggers and no
-    others, so an application that does nothing about logging would not hear from us.
+    others, so an application that does nothing about logging would not hear from us. A form that
+    the operator chose is given to the handlers that are there.
     """
+    formatter = JsonFormatter() if form == "json" else TextFormatter()
+    if form != "auto":
+        for handler in logger.handlers:
+            handler.setFormatter(formatter)
     if logger.handlers or (form == "auto" and logging.getLogger().handlers):
         return
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(JsonFormatter() if form == "json" else TextFormatter())
+    handler.setFormatter(formatter)
     logger.addHandler(handler)
     logger.propagate = False
     if logger.level == logging.NOTSET:

@@ -108,9 +108,22 @@ def test_an_application_may_have_a_handler_for_our_lines_alone(written: Callable
     own = StringIO()
     logger.addHandler(logging.StreamHandler(own))
     logger.setLevel(logging.WARNING)
-    set_up_logging("json")
+    set_up_logging("auto")
     log_event("told", "told once", level=logging.WARNING)
     log_event("detail", "not asked for")
 
     assert own.getvalue() == "told once\n"
     assert written() == ""
+
+
+def test_a_form_that_was_chosen_is_the_form_of_every_handler() -> None:
+    own = StringIO()
+    handler = logging.StreamHandler(own)
+    logger.addHandler(handler)
+    try:
+        set_up_logging("json")
+        log_event("told", "told {times}", level=logging.WARNING, times="once")
+    finally:
+        logger.removeHandler(handler)
+
+    assert json.loads(own.getvalue())["message"] == "told once"
