@@ -76,7 +76,7 @@ class GracefulShutdown:
         self._why: Why | None = None
         self._drain: Drain | None = None
         self._first_signal_at: float | None = None
-        self._is_forced = self._refuses = False
+        self._is_forced = self._refuses = self._has_failed = False
         self._requested = anyio.Event()
         self._changed = anyio.Event()
         self.finished = anyio.Event()
@@ -87,9 +87,9 @@ class GracefulShutdown:
         return self._why is not None
 
     @property
-    def why(self) -> Why | None:
-        """What makes this worker leave; None while it stays."""
-        return self._why
+    def has_failed(self) -> bool:
+        """Whether a part of this worker died, before it was asked to leave or since."""
+        return self._has_failed
 
     @property
     def refuses(self) -> bool:
@@ -118,6 +118,7 @@ class GracefulShutdown:
             self._why = why
             self._requested.set()
         if why is Why.FAILED:
+            self._has_failed = True
             self.force()
 
     def force(self) -> None:

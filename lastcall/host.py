@@ -55,6 +55,10 @@ class Host(Protocol):
         """While entered, whatever would stop the server comes to us first."""
         ...
 
+    def wait_at_most(self, seconds: float) -> None:
+        """When the server stops by itself, let it wait so long for what is open; not for ever."""
+        ...
+
     def stop_listening(self) -> bool:
         """Leave new connections to the other workers; False if that cannot be done here."""
         ...
@@ -123,6 +127,9 @@ class AsgiHost:
     ) -> Iterator[None]:
         """Leave everything to the server."""
         yield
+
+    def wait_at_most(self, seconds: float) -> None:
+        """It waits as it does."""
 
     def stop_listening(self) -> bool:
         """The listener is the server's."""

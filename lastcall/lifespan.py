@@ -71,6 +71,7 @@ async def running(
             now = RunningWorker(
                 settings, endpoints, Surroundings(host, neighbourhood, limit), tasks
             )
+            host.wait_at_most(limit.seconds)
             stops = host.stops(now.shutdown.on_signal, now.shutdown.server_stops)
             with stops, now.hearing_of_the_masters_end():
                 await now.start()
@@ -79,7 +80,7 @@ async def running(
                 finally:
                     with anyio.CancelScope(shield=True):
                         await now.say_goodbye()
-            has_failed = now.shutdown.why is Why.FAILED
+            has_failed = now.shutdown.has_failed
             tasks.cancel_scope.cancel()
     if has_failed:
         # A server that is asked to stop would end with status 0; this one did not work.

@@ -84,6 +84,11 @@ class UvicornHost:
             limits.append(StopLimit(seconds, "gunicorn's --graceful-timeout"))
         return limits
 
+    def wait_at_most(self, seconds: float) -> None:
+        """Bound uvicorn's own wait, unless the operator has: then ours is the shorter by that."""
+        if self._config.timeout_graceful_shutdown is None:
+            self._config.timeout_graceful_shutdown = math.ceil(seconds) + LAST_REQUESTS
+
     @contextmanager
     def stops(self, on_signal: OnSignal, on_server_stop: OnServerStop) -> Iterator[None]:
         """Stand in front of uvicorn's signal handlers, and of its end of every WebSocket."""

@@ -226,6 +226,9 @@ class FakeHost:
         self.within = within
         self._note("stop")
 
+    def wait_at_most(self, seconds: float) -> None:
+        self.waits = seconds
+
     def thaw(
         self, state: bytes, events: TransportEvents, *, max_backlog: int, max_message_size: int
     ) -> Transport:

@@ -279,8 +279,10 @@ async def test_a_failure_in_the_middle_of_a_drain_ends_it() -> None:
     async with scene.running():
         scene.shutdown.request(Why.STOP)
         await turns()
+        assert not scene.shutdown.has_failed
         scene.shutdown.request(Why.FAILED)
 
+    assert scene.shutdown.has_failed
     assert transport.closed == SHUTTING_DOWN
     assert scene.coordinator.finished == [True]
     assert scene.host.stopped == [True]

@@ -51,6 +51,19 @@ def test_a_response_that_takes_no_part_in_the_drain_ends_with_the_time() -> None
         assert server.leftovers() == []
 
 
+def test_nor_does_it_keep_a_server_that_has_reached_its_limit_of_requests() -> None:
+    arguments = ("--limit-max-requests", "1")
+    with run_server(*arguments, command=COMMAND, shutdown_timeout=0.5, wait=False) as server:
+        wait_until(lambda: "Uvicorn running" in server.log, 15, server.describe)
+        with socket.create_connection(("127.0.0.1", server.port)) as client:
+            client.sendall(b"GET /unknown HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            assert client.recv(12) == b"HTTP/1.1 200"
+            server.get("/health/live")  # what has ended is counted
+            server.wait(8)
+        assert "put away" in server.log
+        assert server.leftovers() == []
+
+
 def test_a_client_that_vanishes_is_not_waited_for() -> None:
     with run_server(command=COMMAND, shutdown_timeout=60) as server:
         with deaf_client(server):
