@@ -128,6 +128,7 @@ class Mover:
         clients = [socket.socket(fileno=moving.descriptor) for moving in lost]
         for moving, client in zip(lost, clients, strict=True):
             forget(moving.descriptor)
+            client.settimeout(0)
             with suppress(OSError):
                 client.send(close_frame(why.code, why.reason))
             with suppress(OSError):

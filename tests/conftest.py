@@ -23,6 +23,7 @@ LOOPS = {
 RUN_DIRECTORY = {"open", "sweep", "remove_if_deserted"}
 PROCESS_IDENTITY = {"of"}
 NEIGHBOURHOOD = {"find_neighbourhood"}
+HANDOVER = {"listening"}
 COORDINATOR = {"arrive", "update", "_living", "claim_dead", "finish", "leave"}
 
 
@@ -45,6 +46,7 @@ def _no_blocking_calls() -> Iterator[None]:
             function.can_block_in("lastcall/neighbourhood.py", NEIGHBOURHOOD)
             function.can_block_in("lastcall/run_directory.py", RUN_DIRECTORY)
             function.can_block_in("lastcall/worker_coordinator.py", COORDINATOR)
+            function.can_block_in("lastcall/socket_handover.py", HANDOVER)
         yield
 
 

@@ -23,11 +23,12 @@ TIMEOUT = 10
 class Host:
     """Where the server listens, and what it knows."""
 
-    def __init__(self, port: int, config: Config, state: ServerState) -> None:
+    def __init__(self, port: int, server: Server) -> None:
         """As `hosting` made it."""
         self.port = port
-        self.config = config
-        self.state = state
+        self.server = server
+        self.config: Config = server.config
+        self.state: ServerState = server.server_state
         self.url = f"ws://127.0.0.1:{port}"
 
     @property
@@ -55,6 +56,7 @@ async def hosting(app: Any, **options: Any) -> AsyncIterator[Host]:
     config = Config(app, **options)
     config.load()
     uvicorn = Server(config)
+    uvicorn.lifespan = config.lifespan_class(config)
     await uvicorn.on_tick(0)  # sets the default headers
     loop = asyncio.get_running_loop()
 
@@ -63,7 +65,7 @@ async def hosting(app: Any, **options: Any) -> AsyncIterator[Host]:
         protocol, config=config, server_state=uvicorn.server_state, app_state={"key": "value"}
     )
     server = await loop.create_server(factory, "127.0.0.1", 0, ssl=config.ssl)
-    host = Host(server.sockets[0].getsockname()[1], config, uvicorn.server_state)
+    host = Host(server.sockets[0].getsockname()[1], uvicorn)
     try:
         yield host
     finally:
