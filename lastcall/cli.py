@@ -1,4 +1,4 @@
-"""The command line: `lastcall serve | check-settings | version`."""
+"""The command line: `lastcall serve | check-settings | version`, and those of a running server."""
 
 import os
 import platform
@@ -12,6 +12,7 @@ import typer
 import uvicorn
 
 from lastcall import __version__
+from lastcall.control_commands import register
 from lastcall.errors import SettingsError
 from lastcall.host import MASTER_VARIABLE
 from lastcall.listening_sockets import Address, bound, shown
@@ -115,6 +116,9 @@ def version() -> None:
         f"lastcall {__version__}, uvicorn {uvicorn.__version__}, "
         f"{platform.python_implementation()} {platform.python_version()} on {sys.platform}"
     )
+
+
+register(app)
 
 
 def main() -> None:

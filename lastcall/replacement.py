@@ -70,11 +70,15 @@ class Replacements:
         """When the replacement under way has to be over."""
         return self._under_way.deadline if self._under_way is not None else math.inf
 
-    def want_reload(self) -> None:
-        """Replace everybody at the next step, or as soon as what is under way is over."""
+    def want_reload(self) -> int:
+        """Replace everybody at the next step, or as soon as what is under way is over.
+
+        Returns the number that the reload will have.
+        """
         if self._under_way is not None:
             logger.info("A reload will follow the %s under way", self._under_way.deploy.kind)
         self._reload_is_wanted = True
+        return self._begun + 1
 
     def step(self, places: Sequence[Place], now: float) -> None:
         """Give up what takes too long, begin what waits."""

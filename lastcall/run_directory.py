@@ -14,7 +14,7 @@ from lastcall.errors import SettingsError
 from lastcall.process_identity import ProcessIdentity
 from lastcall.record_lock import directory_lock, look
 
-_WORKER_FILE = re.compile(r"(?P<pid>[1-9]\d*)(-\d+)?\.(ALIVE|DONE)")
+_WORKER_FILE = re.compile(r"(?P<pid>[1-9]\d*)(-\d+)?\.(ALIVE|DONE|MASTER)")
 _SOCKET_PATH_LIMIT = (
     103  # sun_path has 108 bytes on Linux and 104 elsewhere, the final NUL included
 )
@@ -22,7 +22,7 @@ _SOCKET_PATH_LIMIT = (
 
 @dataclass(frozen=True, slots=True)
 class WorkerFile:
-    """A worker's `<pid>.ALIVE` or `<pid>.DONE`, as it was seen."""
+    """A worker's `<pid>.ALIVE` or `<pid>.DONE`, or a `<pid>.MASTER`, as it was seen."""
 
     path: Path
     pid: int
@@ -99,12 +99,19 @@ class RunDirectory:
 
     def worker_files(self, kind: Literal["ALIVE", "DONE"]) -> list[WorkerFile]:
         """Return the files of workers, living or not; none if the directory is gone."""
+        return self._files(kind)
+
+    def _files(self, kind: str) -> list[WorkerFile]:
         try:
             names = os.listdir(self.path)  # noqa: PTH208  (half the price of iterdir)
         except OSError:
             return []
         seen = [_look_at(self.path / name) for name in names if name.endswith(kind)]
         return [file for file in seen if file is not None]
+
+    def master_files(self) -> list[WorkerFile]:
+        """Return the files of masters of ours, living or not."""
+        return self._files("MASTER")
 
     @contextlib.contextmanager
     def kept(self) -> Iterator[None]:
@@ -143,7 +150,20 @@ class RunDirectory:
 
     def _is_inhabited(self) -> bool:
         # A DONE worker counts too: until it leaves, its parts may use the directory.
-        return any(file.lives for file in self.worker_files("ALIVE") + self.worker_files("DONE"))
+        kinds = ("ALIVE", "DONE", "MASTER")
+        return any(file.lives for kind in kinds for file in self._files(kind))
+
+
+def all_below(base: Path | None) -> list[RunDirectory]:
+    """Every directory of a server below *base*, or where it would be by default."""
+    base = default_base() if base is None else base.absolute()
+    found = []
+    with contextlib.suppress(OSError):
+        for entry in sorted(base.iterdir()):
+            with contextlib.suppress(ValueError):
+                ProcessIdentity.parse(entry.name)
+                found.append(RunDirectory(entry))
+    return found
 
 
 def default_base() -> Path:

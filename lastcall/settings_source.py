@@ -73,6 +73,15 @@ def settings_or_exit[S: Settings](kind: type[S], /, **overrides: object) -> S:
         cannot_start(error)
 
 
+def configured_run_dir() -> Path | None:
+    """The run directory by environment and file, whatever else there may be wrong with them."""
+    try:
+        value = given(Settings, {}).get("run_dir")
+    except SettingsError:
+        return None
+    return None if value is None else Path(str(value.value)).expanduser()
+
+
 def _sentence(kind: type[Settings], error: ValidationError, values: dict[str, Given]) -> str:
     first = error.errors(include_input=False, include_url=False)[0]
     name = str(first["loc"][0]) if first["loc"] else ""

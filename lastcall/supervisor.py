@@ -6,15 +6,20 @@ import signal
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from functools import partial
 from multiprocessing.connection import wait
 
 import uvicorn
 
+from lastcall import __version__
+from lastcall.control_socket import ControlSocket
 from lastcall.host import MASTER_VARIABLE
+from lastcall.master_answers import MasterAnswers
 from lastcall.process_identity import ProcessIdentity
 from lastcall.restart_policy import Stop, StopRequests, WorkerLimits
+from lastcall.run_directory import RunDirectory, default_base
+from lastcall.settings_source import configured_run_dir
 from lastcall.uvicorn_server import log_running
 from lastcall.worker_process import WorkerProcess
 from lastcall.workforce import Workforce
@@ -45,19 +50,25 @@ class Supervisor:
         self._stop_requests = StopRequests()
         start = partial(WorkerProcess.start, config, sockets, limits=limits)
         self._workforce = Workforce(start, config.workers, limits)
+        self._identity = ProcessIdentity.of(os.getpid())
+        directory = RunDirectory((configured_run_dir() or default_base()) / str(self._identity))
+        answers = MasterAnswers(self._workforce, place)
+        self._control = ControlSocket(directory, __version__, answers)
 
     def run(self) -> int:
         """Serve until stopped; return what the process shall exit with.
 
         0 after an asked-for stop, 3 if no worker can start, 1 if a worker failed on its way out.
         """
-        os.environ[MASTER_VARIABLE] = str(ProcessIdentity.of(os.getpid()))
+        os.environ[MASTER_VARIABLE] = str(self._identity)
         workforce = self._workforce
-        with _signals() as received:
+        control = self._control
+        with _signals() as received, closing(control):
             logger.info("Master [%d] starts %d workers", os.getpid(), len(workforce.places))
             try:
                 while not workforce.has_ended:
                     workforce.step(time.monotonic())
+                    control.keep()
                     self._wait(received)
             except BaseException:
                 workforce.signal_all(signal.SIGTERM)
@@ -72,7 +83,8 @@ class Supervisor:
             if not worker.messages.closed
         }
         timeout = max(0.0, self._workforce.next_step - time.monotonic())
-        happened = wait([received, *messages], min(timeout, LONGEST_SLEEP))
+        callers = self._control.sockets
+        happened = wait([received, *messages, *callers], min(timeout, LONGEST_SLEEP))
         now = time.monotonic()
         for connection, worker in messages.items():
             # Before its end is looked at, which may have happened by now too.
@@ -82,6 +94,9 @@ class Supervisor:
         if received in happened:
             for number in received.recv(4096):
                 self._signal_received(signal.Signals(number), now)
+        for caller in callers:
+            if caller in happened:
+                self._control.happened(caller)
 
     def _signal_received(self, number: signal.Signals, now: float) -> None:
         workforce = self._workforce

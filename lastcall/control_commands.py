@@ -1,0 +1,177 @@
+"""`lastcall status | reload | scale | stop`: find the server on this host, and speak to it."""
+
+import os
+import signal
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import msgspec
+import typer
+
+from lastcall.control_socket import Answer, Request, ask, masters_in
+from lastcall.exit_status import FAILED
+from lastcall.process_identity import ProcessIdentity
+from lastcall.run_directory import RunDirectory, all_below
+from lastcall.server_status import (
+    DeployStatus,
+    ServerStatus,
+    as_text,
+    completed,
+    master_of,
+    workers_of,
+)
+from lastcall.settings_source import configured_run_dir
+
+LOOK_AGAIN = 0.2
+"""Seconds between two looks at a reload that was asked for."""
+
+RunDir = Annotated[
+    Path | None, typer.Option("--run-dir", help="Where the servers are; LASTCALL_RUN_DIR if unset.")
+]
+Pid = Annotated[
+    int | None, typer.Option("--pid", help="Which server: its master, or any of its workers.")
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A server, and the door to it."""
+
+    directory: RunDirectory
+    status: ServerStatus
+
+    def has(self, pid: int) -> bool:
+        """Whether *pid* is its master or one of its workers."""
+        return pid in (self.status.master, *(worker.pid for worker in self.status.workers))
+
+    def ask(self, request: Request) -> Answer:
+        """Ask the master, or end with a sentence why it did not do it."""
+        if self.status.supervisor is None:
+            _fail(f"only a master of `lastcall serve --workers N` can {request.command}")
+        try:
+            answer = ask(self.directory, self.status.supervisor.pid, request)
+        except OSError as error:
+            _fail(f"the master {self.status.supervisor.pid} does not answer: {error}")
+        if answer.error:
+            _fail(answer.error)
+        return answer
+
+
+def status(
+    *,
+    run_dir: RunDir = None,
+    pid: Pid = None,
+    as_object: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+) -> None:
+    """Show every server of this user: workers, clients, memory, the last deploy."""
+    found = [each for each in _find(run_dir) if pid is None or each.has(pid)]
+    servers = [each.status for each in found]
+    if as_object:
+        typer.echo(msgspec.json.format(msgspec.json.encode(servers)))
+    else:
+        typer.echo(as_text(servers) if servers else "no server runs here", nl=not servers)
+    if not servers:
+        raise SystemExit(FAILED)
+
+
+def reload(
+    *,
+    run_dir: RunDir = None,
+    pid: Pid = None,
+    wait: Annotated[bool, typer.Option(help="Until the new workers serve.")] = True,
+) -> None:
+    """Replace all workers by new ones; status 1 if they do not start and the old ones stay."""
+    server = _the_one(run_dir, pid)
+    number = server.ask(Request(command="reload")).deploy
+    while wait:
+        time.sleep(LOOK_AGAIN)
+        status = server.ask(Request(command="status")).status
+        for deploy in status.deploys if status is not None else ():
+            if deploy.number == number and deploy.phase != "starting":
+                _report(deploy)
+                return
+
+
+def scale(workers: int, *, run_dir: RunDir = None, pid: Pid = None) -> None:
+    """Have WORKERS workers from now on; who is one too many drains."""
+    if workers < 1:
+        _fail(f"{workers} is not a number of workers, 1 or more")
+    _the_one(run_dir, pid).ask(Request(command="scale", workers=workers))
+
+
+def stop(*, run_dir: RunDir = None, pid: Pid = None) -> None:
+    """Ask the server to stop, whoever runs it; its clients are told, and have their time."""
+    server = _the_one(run_dir, pid)
+    if server.status.supervisor is not None:
+        server.ask(Request(command="stop"))
+        return
+    told = server.status.master or server.status.workers[0].pid
+    identity = ProcessIdentity.of(told)
+    if identity is None or not identity.signal(signal.SIGTERM):
+        _fail(f"process {told} is gone")
+
+
+def _report(deploy: DeployStatus) -> None:
+    if deploy.phase == "given up":
+        _fail(f"{deploy.kind} {deploy.number} given up, the old workers stay: {deploy.reason}")
+    count = deploy.retired + len(deploy.retiring)
+    typer.echo(
+        f"{deploy.kind} {deploy.number}: the new workers serve after {deploy.ready_after:.1f} s, "
+        f"{count} old ones retire"
+    )
+
+
+def _find(run_dir: Path | None) -> list[Found]:
+    base = run_dir or configured_run_dir()
+    found = [server for directory in all_below(base) for server in _in(directory)]
+    return [server for server in found if server.status.workers or server.status.master]
+
+
+def _in(directory: RunDirectory) -> list[Found]:
+    workers = workers_of(directory)
+    supervisors = []
+    for identity in masters_in(directory):
+        try:
+            answer = ask(directory, identity.pid, Request(command="status")).status
+        except OSError:
+            answer = None
+        if answer is not None:
+            supervisors.append(answer)
+    path, master = str(directory.path), master_of(directory, workers)
+    if not supervisors:
+        status = ServerStatus(directory=path, master=master, supervisor=None, workers=workers)
+        return [Found(directory, status)]
+    return [
+        Found(
+            directory,
+            ServerStatus(
+                directory=path, master=own.pid, supervisor=own, workers=completed(own, workers)
+            ),
+        )
+        for own in supervisors
+    ]
+
+
+def _the_one(run_dir: Path | None, pid: int | None) -> Found:
+    found = [each for each in _find(run_dir) if pid is None or each.has(pid)]
+    if not found:
+        _fail("no server runs here" if pid is None else f"{pid} is no server here")
+    if len(found) > 1:
+        masters = ", ".join(str(each.status.master or each.status.workers[0].pid) for each in found)
+        _fail(f"several servers run here, name one by --pid: {masters}")
+    return found[0]
+
+
+def _fail(reason: object) -> NoReturn:
+    sys.stderr.write(f"lastcall: {reason}\n")
+    raise SystemExit(FAILED)
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the command line."""
+    if os.name == "posix":
+        for command in (status, reload, scale, stop):
+            app.command()(command)

@@ -1,0 +1,195 @@
+"""What `lastcall status` shows: from the master's socket, the workers' files and the system."""
+
+import os
+from pathlib import Path
+
+import msgspec
+
+from lastcall.process_identity import ProcessIdentity
+from lastcall.run_directory import RunDirectory
+from lastcall.worker_coordinator import WorkerRecord
+
+_MIB = 1024 * 1024
+
+
+class WorkerStatus(msgspec.Struct, kw_only=True):
+    """One worker: what its master knows, what its file says, what the system tells."""
+
+    pid: int
+    state: str
+    """starting, ready, retiring; under other masters what the worker's own file says."""
+    place: int | None = None
+    generation: int | None = None
+    uptime: float | None = None
+    connections: int | None = None
+    """None: its file does not say, for instance because the application is not Lastcall's."""
+    draining: bool = False
+    """It tells its clients that it leaves."""
+    rss: int | None = None
+    pss: int | None = None
+    """Bytes of memory; shared ones as its part of them."""
+    version: str = ""
+
+
+class DeployStatus(msgspec.Struct, kw_only=True):
+    """A reload, recycling or upgrade."""
+
+    number: int
+    kind: str
+    generation: int
+    began: str
+    phase: str
+    reason: str
+    ready_after: float | None
+    took: float | None
+    retired: int
+    retiring: list[int]
+
+
+class MasterStatus(msgspec.Struct, kw_only=True):
+    """What a master of ours answers."""
+
+    pid: int
+    version: str
+    python: str
+    address: str
+    uptime: float
+    size: int
+    generation: int
+    stopping: bool
+    workers: list[WorkerStatus]
+    deploys: list[DeployStatus]
+    """The last ones, newest last."""
+
+
+class ServerStatus(msgspec.Struct, kw_only=True):
+    """One server on this host."""
+
+    directory: str
+    master: int | None
+    """Pid of whoever started the workers; None for a worker that has none."""
+    supervisor: MasterStatus | None
+    """Of `lastcall serve`; None under other masters, and if it does not answer."""
+    workers: list[WorkerStatus]
+
+
+def workers_of(directory: RunDirectory) -> list[WorkerStatus]:
+    """Those who live, by their files."""
+    files = directory.worker_files("ALIVE") + directory.worker_files("DONE")
+    found = [_by_file(WorkerRecord.read(file)) for file in files if file.lives]
+    return sorted(found, key=lambda worker: worker.pid)
+
+
+def completed(master: MasterStatus, by_files: list[WorkerStatus]) -> list[WorkerStatus]:
+    """Add what files and system know to what the master knows."""
+    known = {worker.pid: worker for worker in by_files}
+    for worker in master.workers:
+        file = known.get(worker.pid)
+        if file is not None:
+            worker.connections, worker.version = file.connections, file.version
+            worker.draining = file.draining
+        worker.rss, worker.pss = memory(worker.pid)
+    return master.workers
+
+
+def master_of(directory: RunDirectory, workers: list[WorkerStatus]) -> int | None:
+    """Whose pid names the directory, while it runs and is not itself the worker."""
+    master = ProcessIdentity.parse(directory.path.name)
+    is_alone = [worker.pid for worker in workers] == [master.pid]
+    return master.pid if master.is_running() and not is_alone else None
+
+
+def memory(pid: int) -> tuple[int | None, int | None]:
+    """Resident and proportional memory of a process in bytes; None where nobody tells."""
+    rss = _field(Path(f"/proc/{pid}/status"), "VmRSS:")
+    return rss, _field(Path(f"/proc/{pid}/smaps_rollup"), "Pss:")
+
+
+def _field(path: Path, name: str) -> int | None:
+    try:
+        lines = path.read_text().splitlines()
+    except OSError:
+        return None
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith(name)), None)
+
+
+def _by_file(record: WorkerRecord) -> WorkerStatus:
+    rss, pss = memory(record.pid)
+    return WorkerStatus(
+        pid=record.pid,
+        state=record.state,
+        connections=record.connections,
+        draining=record.state in ("draining", "done"),
+        uptime=_age(record.started),
+        rss=rss,
+        pss=pss,
+        version=record.version,
+    )
+
+
+def _age(started: int) -> float | None:
+    """Seconds since a start in clock ticks since boot."""
+    try:
+        now = float(Path("/proc/uptime").read_text().split()[0])
+    except OSError:
+        return None
+    return max(0.0, now - started / os.sysconf("SC_CLK_TCK")) if started else None
+
+
+def as_text(servers: list[ServerStatus]) -> str:
+    """For people."""
+    return "\n".join("\n".join(_server(server)) + "\n" for server in servers)
+
+
+def _server(server: ServerStatus) -> list[str]:
+    own = server.supervisor
+    if own is not None:
+        lines = [
+            f"lastcall {own.version} on {own.address}: master {own.pid}, Python {own.python}, "
+            f"up {_span(own.uptime)}" + (", stopping" if own.stopping else "")
+        ]
+    elif server.master is not None:
+        lines = [f"master {server.master} in {server.directory}"]
+    else:
+        lines = [f"one worker without a master in {server.directory}"]
+    lines.append(_row("WORKER", "GENERATION", "STATE", "CONNECTIONS", "UP", "MEMORY"))
+    for worker in server.workers:
+        memory = worker.pss or worker.rss
+        lines.append(
+            _row(
+                worker.pid,
+                worker.generation,
+                worker.state,
+                worker.connections,
+                None if worker.uptime is None else _span(worker.uptime),
+                None if memory is None else f"{memory / _MIB:.0f} MiB",
+            )
+        )
+    if own is not None and own.deploys:
+        lines.append(_deploy(own.deploys[-1]))
+    return lines
+
+
+def _row(*cells: object) -> str:
+    widths = (9, 12, 11, 13, 10, 9)
+    shown = ("-" if cell is None else str(cell) for cell in cells)
+    return ("  " + "".join(map(str.ljust, shown, widths))).rstrip()
+
+
+def _deploy(deploy: DeployStatus) -> str:
+    line = f"{deploy.kind} {deploy.number} of {deploy.began}: {deploy.phase}"
+    if deploy.reason:
+        line += f", {deploy.reason}"
+    if deploy.ready_after is not None:
+        line += f", new workers ready after {_span(deploy.ready_after)}"
+        line += f", {deploy.retired} old ones left, {len(deploy.retiring)} still drain"
+    if deploy.took is not None:
+        line += f", took {_span(deploy.took)}"
+    return line
+
+
+def _span(seconds: float) -> str:
+    if seconds < 60:  # noqa: PLR2004  (a minute)
+        return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.1f} s"  # noqa: PLR2004  (two digits)
+    minutes, hours = int(seconds / 60), int(seconds / 3600)
+    return f"{minutes} min" if not hours else f"{hours} h {minutes % 60} min"
