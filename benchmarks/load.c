@@ -8,6 +8,7 @@
  *   publisher          open the client that publishes
  *   window W SECONDS   publish so that W publications are on their way at any time
  *   rate R SECONDS     publish R times a second, whether or not the server keeps up
+ *   size BYTES         publish so much from now on, instead of 128 bytes
  *   deaf               read now what the deaf clients were sent; tell the code of a close
  *   abandon            close every client at once, without a word
  *
@@ -35,7 +36,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { SIZE = 128, MARK = 26, MAX_CLIENTS = 20000, MAX_PUBLISHED = 1 << 20, AT_ONCE = 64 };
+enum { MARK = 26, MAX_SIZE = 65000, MAX_CLIENTS = 20000, MAX_PUBLISHED = 1 << 20, AT_ONCE = 64 };
 static const char ACCEPT[] = "Bz3qJYTGdOe8gUSpLosEdiLKDrk=";      /* the answer to the key in `ask` */
 
 enum { GONE, CONNECTING, ASKED, OPEN };
@@ -55,7 +56,7 @@ static Client *publisher;
 
 static char hello[256], before[256], after[256];
 static int is_binary;
-static uint8_t frame[1024];
+static uint8_t frame[MAX_SIZE + 1024];
 static size_t frame_size, mark_at;
 
 static uint32_t first, next_number;             /* the numbers of this phase */
@@ -330,6 +331,18 @@ static void abandon(void) {
     printf("{\"left\": %d}\n", left);
 }
 
+/* The frame that is published; `publish` puts its number and time at the mark. */
+static void prepare(size_t filled) {
+    static char body[MAX_SIZE + 1000];
+    size_t start = strlen(before), size = start + filled + strlen(after);
+    memcpy(body, before, start);
+    memset(body + start, 'x', filled);
+    memcpy(body + start + filled, after, strlen(after));
+    frame_size = make_frame(frame, is_binary ? 2 : 1, body, size);
+    mark_at = frame_size - size + start;
+    printf("{\"size\": %zu}\n", filled);
+}
+
 static void unescape(char *out, const char *in) {
     for (; *in; in++)
         if (in[0] == '\\' && in[1] == 'n') *out++ = '\r', *out++ = '\n', in++;
@@ -337,20 +350,13 @@ static void unescape(char *out, const char *in) {
     *out = 0;
 }
 
-static void prepare(int argc, char **argv) {
-    char body[700];
+static void read_arguments(int argc, char **argv) {
     port = atoi(argv[1]);
     path = argv[2];
     publish_path = argc > 3 && *argv[3] ? argv[3] : path;
     if (argc > 4) is_binary = argv[4][0] == '!', unescape(hello, argv[4] + is_binary);
     if (argc > 5) unescape(before, argv[5]);
     if (argc > 6) unescape(after, argv[6]);
-    size_t start = strlen(before), size = start + SIZE + strlen(after);
-    memcpy(body, before, start);
-    memset(body + start, 'x', SIZE);
-    memcpy(body + start + SIZE, after, strlen(after));
-    frame_size = make_frame(frame, is_binary ? 2 : 1, body, size);
-    mark_at = frame_size - size + start;
 }
 
 int main(int argc, char **argv) {
@@ -363,7 +369,7 @@ int main(int argc, char **argv) {
     setrlimit(RLIMIT_NOFILE, &files);
     signal(SIGPIPE, SIG_IGN);
     if ((poller = epoll_create1(0)) < 0) die("epoll_create1");
-    prepare(argc, argv);
+    read_arguments(argc, argv);
     while (fgets(line, sizeof line, stdin)) {
         if (sscanf(line, "connect %lf", &number) == 1) open_clients((int)number, HEARS);
         else if (sscanf(line, "connect-deaf %lf", &number) == 1) open_clients((int)number, DEAF);
@@ -372,6 +378,8 @@ int main(int argc, char **argv) {
             run_phase((int)number, 0, seconds);
         else if (sscanf(line, "rate %lf %lf", &number, &seconds) == 2)
             run_phase(0, number, seconds);
+        else if (sscanf(line, "size %lf", &number) == 1 && number >= MARK && number <= MAX_SIZE)
+            prepare((size_t)number);
         else if (!strncmp(line, "deaf", 4)) hear_the_deaf();
         else if (!strncmp(line, "abandon", 7)) abandon();
         else printf("{\"error\": \"unknown command\"}\n");

@@ -51,6 +51,7 @@ class Load:
             RuntimeError: they do not.
         """
         self.tell("publisher")
+        self.tell("size 128")
         for _ in range(5):
             answer = self.tell("window 1 0.2")
             if answer["published"] and answer["received"] == answer["expected"]:

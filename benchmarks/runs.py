@@ -36,7 +36,8 @@ class Scale:
     clients: int = 1000
     many: int = 5000
     rate: int = 500
-    slow_rate: int = 20
+    few: int = 20
+    slow_rate: int = 50
 
 
 QUICK = Scale(rounds=1, seconds=0.3, clients=20, many=50)
@@ -93,11 +94,15 @@ def workers(candidate: Candidate, tools: Tools, scale: Scale) -> Rows:
     """Twice as many clients, on one worker or on two that share the core and a bus."""
     with _loaded(candidate, tools) as (server, load):
         time.sleep(2 * SETTLE)  # one worker takes connections before the other one does
-        load.connect(2 * scale.clients)
+        load.connect(scale.few)
         load.prepare_to_publish()
+        # So few that what is seen is the way between the workers, not the queue for the core.
+        way = _phase(server, load, f"rate {scale.slow_rate} {scale.seconds}")
+        load.connect(2 * scale.clients - scale.few)
+        load.tell("window 1 0.2")
         return {
+            "workers, few": way,
             "workers": _phase(server, load, f"window 1 {scale.seconds}"),
-            "workers, slowly": _phase(server, load, f"rate {scale.slow_rate} {scale.seconds}"),
         }
 
 
@@ -110,8 +115,9 @@ def deaf_client(candidate: Candidate, tools: Tools, scale: Scale) -> Rows:
         load.prepare_to_publish()
         figures = _phase(server, load, f"rate {scale.rate // 2} {scale.seconds}")
         if candidate.name == ONE_DEAF:
-            # As fast as it goes, so that the deaf client's backlog passes its limit.
-            load.tell(f"window 8 {2 * scale.seconds}")
+            # Large enough that the kernel's buffer and then the client's backlog are passed soon.
+            load.tell("size 60000")
+            load.tell(f"window 1 {2 * scale.seconds}")
             figures["close_code"] = float(load.tell("deaf")["close_code"])
         return {"deaf": figures}
 
@@ -126,14 +132,13 @@ class Run:
 
 def all_runs(compared: list[Candidate]) -> list[Run]:
     """Every run of a session, in order."""
-    backlog = 65_536  # instead of 1 MiB: it has to be passed in a few seconds
     pair = [
         lastcall(ONE_OF_MANY, "uvloop"),
         lastcall(TWO_WORKERS, "uvloop", workers=2),
     ]
     deaf = [
-        lastcall(NOBODY_DEAF, "uvloop", max_backlog=backlog),
-        lastcall(ONE_DEAF, "uvloop", max_backlog=backlog),
+        lastcall(NOBODY_DEAF, "uvloop"),
+        lastcall(ONE_DEAF, "uvloop"),
     ]
     return [
         Run(fan_out, compared),

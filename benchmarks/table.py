@@ -1,6 +1,7 @@
 """The figures of a session as tables, in Markdown that can also be read in a terminal."""
 
 from collections.abc import Iterable, Sequence
+from statistics import median
 
 from benchmarks.candidates import FLOOR
 from benchmarks.results_file import Session
@@ -13,9 +14,9 @@ TITLES = {
     "idle": "{many:.0f} idle connections",
     "connects": "{many:.0f} clients that connect",
     "leaving": "{many:.0f} clients that leave at once",
+    "workers, few": "{few:.0f} clients on one worker or two, {slow_rate:.0f} publications a second",
     "workers": "Workers that share a core and a bus, twice {clients:.0f} clients, "
     "one publication under way",
-    "workers, slowly": "The same at {slow_rate:.0f} publications a second",
     "deaf": "{clients:.0f} clients of which one never reads",
 }
 _FAN_OUT = {
@@ -68,7 +69,7 @@ def spread(ratios: Sequence[float]) -> str:
     """The median of ascending *ratios*, and in brackets the smallest and the largest."""
     if not ratios:
         return "-"
-    middle = ratios[len(ratios) // 2]
+    middle = median(ratios)
     if len(ratios) == 1:
         return f"{middle:.2f}"
     return f"{middle:.2f} ({ratios[0]:.2f}-{ratios[-1]:.2f})"

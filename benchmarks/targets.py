@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from statistics import median
 
 from benchmarks.candidates import LASTCALL, LASTCALL_ASYNCIO
 from benchmarks.results_file import Session
@@ -30,14 +31,14 @@ def _fan_out(session: Session) -> Iterator[Outcome]:
     yield Outcome(
         f"{title(session, 'one in flight')}: CPU a delivery at most 1.15 of the floor's",
         spread(cpu),
-        _middle(cpu) <= 1.15,
+        median(cpu) <= 1.15,
     )
     for row in ("eight in flight", "many"):
         rate = session.ratios(row, LASTCALL, "deliveries")
         yield Outcome(
             f"{title(session, row)}: at least 3.5 times the floor's deliveries",
             spread(rate),
-            _middle(rate) >= 3.5,
+            median(rate) >= 3.5,
         )
     p50, lost = (session.figure("offered", LASTCALL, name) for name in ("p50_ms", "lost"))
     yield Outcome(
@@ -68,11 +69,11 @@ def _two_workers(session: Session) -> Iterator[Outcome]:
     yield Outcome(
         "Two workers instead of one: at most 1.25 of its CPU a delivery",
         spread(cpu),
-        _middle(cpu) <= 1.25,
+        median(cpu) <= 1.25,
     )
-    added = _difference(session, "workers, slowly", TWO_WORKERS, ONE_OF_MANY, "p50_ms")
+    added = _difference(session, "workers, few", TWO_WORKERS, ONE_OF_MANY, "p50_ms")
     yield Outcome(
-        "Two workers instead of one: p50 at most 1 ms later", f"{added:+.1f} ms", added <= 1
+        "Two workers instead of one: p50 at most 1 ms later", f"{added:+.2f} ms", added <= 1
     )
 
 
@@ -89,10 +90,6 @@ def _deaf_client(session: Session) -> Iterator[Outcome]:
 
 def _difference(session: Session, row: str, server: str, other: str, name: str) -> float:
     return session.figure(row, server, name) - session.figure(row, other, name)
-
-
-def _middle(ratios: list[float]) -> float:
-    return ratios[len(ratios) // 2]
 
 
 _JUDGES: tuple[Callable[[Session], Iterator[Outcome]], ...] = (

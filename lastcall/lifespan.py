@@ -118,7 +118,7 @@ class RunningWorker:
         self._surroundings = surroundings
         self._host, neighbourhood = surroundings.host, surroundings.neighbourhood
         self._tasks = tasks
-        hub = Hub(self.loop.call_soon)
+        hub = Hub(self._later)
         connections = ConnectionManager(hub, self._changed)
         self.worker = Worker(
             settings=settings,
@@ -263,6 +263,13 @@ class RunningWorker:
             await coroutine
 
         self._tasks.start_soon(run)
+
+    def _later(self, flush: Callable[[], None]) -> None:
+        window = self.worker.settings.join_window
+        if window:
+            self.loop.call_later(window, flush)
+        else:
+            self.loop.call_soon(flush)
 
     def _changed(self) -> None:
         # Once for all that come and go in a turn: the record is written and the drain asked.

@@ -72,6 +72,12 @@ PositiveSeconds = Annotated[
     Field(gt=0, allow_inf_nan=False),
     Allowed("seconds, more than 0, such as 30, 0.5, 500ms, 30min or 1h30m"),
 ]
+JoinWindow = Annotated[
+    float,
+    BeforeValidator(_seconds),
+    Field(ge=0, le=1, allow_inf_nan=False),
+    Allowed("0 to 1 second, such as 0.005 or 5ms; 0: one turn of the event loop"),
+]
 Text = Annotated[str, Field(min_length=1, max_length=1000), Allowed("text of 1 to 1000 characters")]
 Secret = Annotated[SecretStr | None, Field(min_length=1), Allowed("text of at least 1 character")]
 Directory = Annotated[Path | None, AfterValidator(_home), Allowed("the path of a directory")]
@@ -140,6 +146,10 @@ class Settings(BaseSettings):
         default="",
         pattern=r"^(|memory:|unix:)$",
         description="`memory:` or `unix:`; empty: by the number of workers.",
+    )
+    join_window: JoinWindow = Field(
+        default=0,
+        description="Seconds for which publications wait to leave in one write to each client.",
     )
     history_size: int = Field(
         default=1000,
