@@ -32,6 +32,8 @@ def main() -> None:
         "--page", action="store_true", help="only write docs/performance.md from the newest figures"
     )
     asked = parser.parse_args()
+    if asked.write and (asked.quick or asked.rows or asked.only):
+        parser.error("--write keeps whole sessions only: the page needs every row and server")
     if not asked.page:
         session = measure(
             QUICK if asked.quick else Scale(rounds=asked.rounds), asked.rows, asked.only
