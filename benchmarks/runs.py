@@ -115,11 +115,18 @@ def deaf_client(candidate: Candidate, tools: Tools, scale: Scale) -> Rows:
         load.prepare_to_publish()
         figures = _phase(server, load, f"rate {scale.rate // 2} {scale.seconds}")
         if candidate.name == ONE_DEAF:
-            # Large enough that the kernel's buffer and then the client's backlog are passed soon.
-            load.tell("size 60000")
-            load.tell(f"window 1 {2 * scale.seconds}")
+            _fill(load)
             figures["close_code"] = float(load.tell("deaf")["close_code"])
         return {"deaf": figures}
+
+
+def _fill(load: Load) -> None:
+    """Publish what is more than the kernel's buffer (4 MiB at most) and then the backlog hold."""
+    load.tell("size 60000")
+    published = 0
+    for _ in range(20):
+        if published < 100:
+            published += load.tell("window 1 1")["published"]
 
 
 @dataclass(frozen=True, slots=True)
