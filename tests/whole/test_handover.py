@@ -16,6 +16,7 @@ from tests.server_process import ServerProcess, run_server
 from tests.uvicorn_host import HANDSHAKE
 from tests.websocket_bytes import FIN, frame
 from tests.whole.moving import NumberedTalk, clients_of, gone, until
+from tests.whole.test_workers import MASTERS
 
 pytestmark = [pytest.mark.anyio, pytest.mark.whole]
 
@@ -67,20 +68,28 @@ async def test_workers_that_leave_one_by_one_lose_and_double_nothing(three: Serv
     assert ", 0 closed, 0 cut" in three.log
 
 
-async def test_sighup_of_the_stock_master_moves_everybody(three: ServerProcess) -> None:
-    """It replaces its workers one by one; nobody is disconnected."""
-    async with clients(three.websocket_url, 30) as connected:
-        await all_here(connected)
-        before = set(three.worker_pids())
-        talk = NumberedTalk(connected)
-        three.send_signal(signal.SIGHUP)
-        await until(
-            lambda: len(three.worker_pids()) == 3 and not before & set(three.worker_pids()),
-            three,
-            60,
-        )
-        await talk.end(connected)
-        assert sum(clients_of(three).values()) == 30
+@MASTERS
+async def test_a_master_that_replaces_its_workers_disconnects_nobody(
+    command: tuple[str, ...],
+) -> None:
+    """SIGHUP: the stock one replaces one after the other, our own all at once."""
+    with run_server(command=command, workers=3, shutdown_timeout=60, **QUIET) as server:
+        async with clients(server.websocket_url, 30) as connected:
+            await all_here(connected)
+            before = set(server.worker_pids())
+            talk = NumberedTalk(connected)
+            server.send_signal(signal.SIGHUP)
+
+            def are_new() -> bool:
+                return len(server.worker_pids()) == 3 and not before & {*server.records()}
+
+            await until(are_new, server, 60)
+            await talk.end(connected)
+            assert sum(clients_of(server).values()) == 30
+        server.send_signal(signal.SIGTERM)
+        assert server.wait(10) == 0
+        assert server.leftovers() == []
+        assert "Traceback" not in server.log
 
 
 async def test_a_full_stop_is_no_ping_pong() -> None:
