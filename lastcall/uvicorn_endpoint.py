@@ -10,7 +10,6 @@ from collections.abc import MutableMapping
 from enum import Enum, auto
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
-from urllib.parse import unquote
 
 from uvicorn.protocols.utils import (
     ClientDisconnected,
@@ -285,20 +284,3 @@ def _is_of_lost_client(error: BaseException | None) -> bool:
     while error is not None and not isinstance(error, ClientDisconnected):
         error = error.__cause__ or error.__context__
     return error is not None
-
-
-def scope_of(upgrade: Upgrade, config: "Config", app_state: dict[str, Any]) -> dict[str, Any]:
-    """The ASGI scope, but for what the transport knows: scheme, addresses, detach."""
-    target, _, query = upgrade.target.partition(b"?")
-    return {
-        "type": "websocket",
-        "asgi": {"version": config.asgi_version, "spec_version": "2.4"},
-        "http_version": "1.1",
-        "root_path": config.root_path,
-        "path": config.root_path + unquote(target.decode("ascii")),
-        "raw_path": config.root_path.encode("ascii") + target,
-        "query_string": query,
-        "headers": upgrade.headers,
-        "subprotocols": upgrade.subprotocols,
-        "state": app_state.copy(),
-    }

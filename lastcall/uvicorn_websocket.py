@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable
 from contextvars import Context
 from typing import TYPE_CHECKING, Any, ClassVar
+from urllib.parse import unquote
 
 from uvicorn.protocols.utils import get_local_addr, get_remote_addr, is_ssl
 
@@ -19,9 +20,9 @@ from lastcall.protocol.base import Message
 from lastcall.transport.base import DETACH, DRAINING, Frozen
 from lastcall.transport.framing import WEBSOCKET
 from lastcall.uvicorn_closing import ABNORMAL, CLOSED, GONE, HANDSHAKE, OPEN, SocketCloser
-from lastcall.uvicorn_endpoint import Endpoint, scope_of
+from lastcall.uvicorn_endpoint import Endpoint
 from lastcall.uvicorn_frozen import FrozenWebSocket
-from lastcall.uvicorn_handshake import Refusal, glued_bytes, read_request
+from lastcall.uvicorn_handshake import Refusal, Upgrade, glued_bytes, read_request
 from lastcall.uvicorn_reading import ANSWERS, EARLY, PAUSED, UNANSWERED
 from lastcall.uvicorn_shared import shared_by
 from lastcall.websocket_codec import FrameReader
@@ -165,7 +166,7 @@ class UvicornWebSocket(SocketCloser):
             return
         endpoint = self._endpoint = self._events = Endpoint(self, upgrade, config, state)
         endpoint.scope = {
-            **scope_of(upgrade, config, app_state),
+            **_scope_of(upgrade, config, app_state),
             "scheme": "wss" if is_ssl(self._tcp) else "ws",
             # uvicorn's HTTP class has asked the system for both already.
             "client": getattr(http, "client", None) or get_remote_addr(self._tcp),
@@ -217,6 +218,23 @@ class UvicornWebSocket(SocketCloser):
             loop.call_soon(self._deliver_early)
         else:
             loop.call_soon(self._end, self._code or ABNORMAL)
+
+
+def _scope_of(upgrade: Upgrade, config: "Config", app_state: dict[str, Any]) -> dict[str, Any]:
+    """The ASGI scope, but for what the transport knows: scheme, addresses, detach."""
+    target, _, query = upgrade.target.partition(b"?")
+    return {
+        "type": "websocket",
+        "asgi": {"version": config.asgi_version, "spec_version": "2.4"},
+        "http_version": "1.1",
+        "root_path": config.root_path,
+        "path": config.root_path + unquote(target.decode("ascii")),
+        "raw_path": config.root_path.encode("ascii") + target,
+        "query_string": query,
+        "headers": upgrade.headers,
+        "subprotocols": upgrade.subprotocols,
+        "state": app_state.copy(),
+    }
 
 
 if TYPE_CHECKING:
