@@ -1,6 +1,7 @@
 """Workers leave one after the other, and their clients notice nothing."""
 
 import asyncio
+import contextlib
 import os
 import signal
 import socket
@@ -8,6 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from websockets.exceptions import ConnectionClosed
 
 from lastcall.broker.election_lock import ElectionLock
 from lastcall.settings import SHUTDOWN_NOTICE
@@ -202,6 +204,52 @@ async def test_only_a_stopped_sibling_is_nobody(loop: str) -> None:
             # It is back: now it takes them.
             await gone(server, leaving)
             await all_hear(connected, "after all")
+
+
+@pytest.mark.parametrize("who", ["sender", "receiver"])
+async def test_a_kill_in_the_middle_cuts_only_its_own(who: str) -> None:
+    """Everybody is undisturbed, or closed in order, or was the killed worker's."""
+    with run_server(workers=3, shutdown_timeout=60, **QUIET) as server:
+        async with clients(server.websocket_url, 40) as connected:
+            await all_here(connected)
+            talk = [asyncio.create_task(babble(client)) for client in connected]
+            leaving = sequencer(server)
+            others = set(server.worker_pids()) - {leaving}
+            before = clients_of(server)
+            os.kill(leaving, signal.SIGTERM)
+            victim = leaving
+            if who == "receiver":
+                victim = min(others, key=lambda pid: before[pid])
+            await until(lambda: has_begun(server, before, leaving), server)
+            os.kill(victim, signal.SIGKILL)
+            await until(lambda: not {leaving, victim} & {*server.records()}, server)
+            await until(lambda: len(server.worker_pids()) == 3, server)
+            for task in talk:
+                task.cancel()
+            await asyncio.gather(*talk, return_exceptions=True)
+            survivors = [client for client in connected if not await is_cut(client)]
+            # At most those that were the victim's, or on their way to or from it.
+            (third,) = others - {victim} if who == "receiver" else (next(iter(others)),)
+            assert len(survivors) >= before[third]
+            await all_hear(survivors, "after all")
+            await until(lambda: sum(clients_of(server).values()) == len(survivors), server)
+        server.send_signal(signal.SIGTERM)
+        assert server.wait(10) == 0
+        assert server.leftovers() == []
+
+
+def has_begun(server: ServerProcess, before: dict[int, int], leaving: int) -> bool:
+    """Whether somebody has more clients than before, or the leaving one is through already."""
+    now = clients_of(server)
+    return leaving not in now or any(now[pid] > before.get(pid, 0) for pid in now)
+
+
+async def babble(client: Client) -> None:
+    """Say something again and again, as long as somebody listens."""
+    with contextlib.suppress(ConnectionClosed):
+        while True:
+            await client.send("something")
+            await asyncio.sleep(0.02)
 
 
 class Slow:

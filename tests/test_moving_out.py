@@ -1,0 +1,137 @@
+"""Who is told that the worker leaves, and when, while there may be somebody who takes them."""
+
+import math
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+
+import anyio
+import pytest
+
+from lastcall.moving_out import HOPE_TIME, HandOver, MovingOut
+from lastcall.worker_coordinator import WorkerRecord
+from tests.fakes import FakeCoordinator
+
+pytestmark = pytest.mark.anyio
+
+SIBLING = WorkerRecord(4711, state="ready")
+
+
+class Moves:
+    """A hand-over that moves as many in each round as the test wants."""
+
+    longest_pause = 0.25
+
+    def __init__(self, *counts: int) -> None:
+        self.moved = 0
+        self.rounds = 0
+        self._counts = list(counts)
+
+    async def round(self, siblings: Sequence[WorkerRecord]) -> None:
+        assert siblings == [SIBLING]
+        self.rounds += 1
+        if not self._counts:
+            raise RuntimeError("what nobody has thought of")
+        self.moved += self._counts.pop(0)
+
+
+class Siblings(FakeCoordinator):
+    """Others, who are not ready."""
+
+    def __init__(self, *others: WorkerRecord) -> None:
+        super().__init__()
+        self.others = list(others)
+
+    def siblings(self) -> list[WorkerRecord]:
+        return [*self.ready, *self.others]
+
+
+class Clock:
+    """Moves when the test says so."""
+
+    now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def moving_out(clock: Clock, hand_over: HandOver | None, coordinator: FakeCoordinator) -> MovingOut:
+    made = MovingOut(hand_over, coordinator, 0.001, clock)
+    made.begin()
+    return made
+
+
+@asynccontextmanager
+async def running(moving: MovingOut, enough: Callable[[], bool]) -> AsyncIterator[None]:
+    """Look for siblings until *enough*."""
+    done = anyio.Event()
+
+    def changed() -> None:
+        if enough():
+            done.set()
+
+    with anyio.fail_after(10):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(moving.run, changed)
+            await done.wait()
+            yield
+            tasks.cancel_scope.cancel()
+
+
+async def test_without_a_way_there_is_no_hope() -> None:
+    moving = moving_out(Clock(), None, Siblings())
+    assert not moving.hopes
+    assert moving.wake_at(math.inf) == math.inf
+    assert (moving.moved, moving.longest_pause) == (0, 0)
+    await moving.run(lambda: None)  # it has nothing to do
+
+
+async def test_hope_ends_when_nothing_has_moved_for_a_while() -> None:
+    clock = Clock()
+    moving = moving_out(clock, Moves(), Siblings())
+    assert moving.hopes
+    assert moving.wake_at(math.inf) == clock.now + HOPE_TIME
+    assert moving.wake_at(clock.now) == clock.now
+    clock.now += HOPE_TIME
+    assert not moving.hopes
+
+
+async def test_what_moves_is_reason_to_hope() -> None:
+    clock, coordinator = Clock(), Siblings()
+    coordinator.ready = [SIBLING]
+    moves = Moves(3, 0, 2, 0, 0)
+    moving = moving_out(clock, moves, coordinator)
+    async with running(moving, lambda: moves.moved == 5):
+        clock.now += HOPE_TIME
+        moving.look()
+        assert moving.hopes
+        assert moving.moved == 5
+        assert moving.longest_pause == 0.25
+        clock.now += HOPE_TIME
+        moving.look()
+        assert not moving.hopes
+
+
+async def test_there_is_none_where_everybody_leaves() -> None:
+    coordinator = Siblings(WorkerRecord(1, state="draining"), WorkerRecord(2, state="draining"))
+    moving = moving_out(Clock(), Moves(), coordinator)
+    async with running(moving, lambda: coordinator.looks >= 1):
+        assert not moving.hopes
+
+
+@pytest.mark.parametrize("others", [(), (WorkerRecord(1, state="starting"),)])
+async def test_there_is_some_where_somebody_may_come(others: tuple[WorkerRecord, ...]) -> None:
+    coordinator = Siblings(*others)
+    moving = moving_out(Clock(), Moves(), coordinator)
+    async with running(moving, lambda: coordinator.looks >= 3):
+        assert moving.hopes
+
+
+async def test_an_error_ends_in_the_classic_drain(caplog: pytest.LogCaptureFixture) -> None:
+    coordinator = Siblings()
+    coordinator.ready = [SIBLING]
+    moves = Moves()
+    moving = moving_out(Clock(), moves, coordinator)
+    async with running(moving, lambda: moves.rounds == 1):
+        assert not moving.hopes
+    assert moves.rounds == 1
+    assert "what nobody has thought of" in caplog.text
