@@ -118,7 +118,7 @@ class Place:
         hooks.on_disconnect = lambda _, code: self.ends.append(code)
         self.tasks: set[asyncio.Task[None]] = set()
         self.worker = Worker(
-            settings=Settings(**settings),
+            settings=Settings(**{"max_backlog": 50_000_000, **settings}),
             endpoints=self.endpoints,
             broker=self.view,
             hub=self.hub,

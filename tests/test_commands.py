@@ -202,6 +202,22 @@ def test_a_client_that_left_is_not_counted_any_more() -> None:
     assert it.transport.paused  # nobody reads from it: it is gone
 
 
+def test_what_a_client_has_used_of_its_rate_moves_with_it() -> None:
+    there = scene(rate=3)
+    there.commands.adopt(there.connection, 0)
+    assert there.commands.used_rate(there.connection) == 0
+    there.commands.adopt(there.connection, 2)
+    assert not there.transport.paused
+    there.commands.adopt(there.connection, 3)
+    assert there.transport.paused
+    there.commands.next_second()
+    assert not there.transport.paused
+
+    unlimited = scene()
+    unlimited.commands.adopt(unlimited.connection, 1000)
+    assert unlimited.commands.used_rate(unlimited.connection) == 0
+
+
 @pytest.mark.anyio
 async def test_coroutines_of_a_connection_run_one_after_the_other() -> None:
     it, story, turn = scene(), list[str](), anyio.Event()

@@ -33,6 +33,7 @@ from lastcall.handover_messages import (
     decode,
     encode,
 )
+from lastcall.handover_receiver import HandoverReceiver
 from lastcall.moving import Moving
 from lastcall.socket_handover import (
     HandoverChannel,
@@ -60,7 +61,7 @@ def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
 @asynccontextmanager
 async def client_of(place: Place) -> AsyncIterator[ClientConnection]:
     """A client that is connected to *place*."""
-    async with connect(place.host.url, ping_interval=None) as client:
+    async with connect(place.host.url, ping_interval=None, compression=None) as client:
         await place.host.until(lambda: place.worker.connections.count)
         yield client
 
@@ -247,6 +248,12 @@ async def takes_the_offer_and_hangs(channel: HandoverChannel) -> None:
     assert isinstance((await channel.receive())[0], Abort)
 
 
+async def prepares_and_dies(channel: HandoverChannel) -> None:
+    await takes_the_offer_and_dies(channel)
+    channel._socket.shutdown(socket.SHUT_RD)  # noqa: SLF001  (dead, but for its last word)
+    await channel.send(Prepared([]))
+
+
 async def talks_nonsense(channel: HandoverChannel) -> None:
     await takes_the_offer_and_dies(channel)
     await channel.send(Prepared([99]))
@@ -259,6 +266,7 @@ async def talks_nonsense(channel: HandoverChannel) -> None:
         welcomes_and_dies,
         takes_the_offer_and_dies,
         takes_the_offer_and_hangs,
+        prepares_and_dies,
         talks_nonsense,
     ],
 )
@@ -440,6 +448,48 @@ async def test_a_state_that_makes_no_sense_is_refused_alone(tmp_path: Path) -> N
         await channel.expect(Done)
         channel.close()
         old.mover.departed(moving)
+        await is_served_by(new, client)
+
+
+async def test_a_loop_that_does_not_take_the_socket_is_an_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with two_places(tmp_path) as (old, new, _), client_of(old) as client:
+
+        async def fail(_transport: object, descriptor: int) -> None:
+            os.close(descriptor)
+            raise OSError("no room")
+
+        monkeypatch.setattr(new.mover._host, "go_on", fail)  # noqa: SLF001  (nobody else has it)
+        await old.sender.round([new.record])
+        with pytest.raises(ConnectionClosed):
+            await client.recv()
+        assert new.ends == [1006]
+        assert new.worker.connections.count == old.worker.connections.count == 0
+
+
+async def test_without_a_socket_a_worker_serves_but_takes_nobody(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with two_places(tmp_path) as (old, new, _):
+        nowhere = tmp_path / "missing" / "handover"
+        receiver = HandoverReceiver(new.worker, new.mover, nowhere, lambda: False)
+        task = asyncio.create_task(receiver.run())
+        with caplog.at_level("WARNING"):
+            await old.host.until(lambda: "no connection can be handed over" in caplog.text)
+        assert not task.done()
+        task.cancel()
+
+
+async def test_clients_that_read_slowly_travel_alone(tmp_path: Path) -> None:
+    async with two_places(tmp_path) as (old, new, _), client_of(old) as client:
+        for number in range(300):
+            old.connection.send(f"{number} " * 10_000)
+        assert old.connection.backlog > handover_sender.LARGE_BACKLOG
+        await old.sender.round([new.record])
+        assert old.sender.moved == 1
+        for number in range(300):
+            await hears(client, f"{number} " * 10_000)
         await is_served_by(new, client)
 
 
