@@ -174,6 +174,17 @@ def test_futures_count_until_they_are_done_and_reading_pauses_at_a_bound() -> No
     assert not it.transport.paused
 
 
+@pytest.mark.parametrize(("used", "is_paused"), [(0, False), (2, False), (3, True)])
+def test_a_client_from_another_worker_goes_on_with_what_is_left_of_its_second(
+    used: int, is_paused: bool
+) -> None:
+    it = scene(rate=3)
+    it.commands.adopt(it.connection, used)
+
+    assert it.commands.used_rate(it.connection) == used
+    assert it.transport.paused == is_paused
+
+
 def test_the_rate_is_counted_by_the_second_and_by_client() -> None:
     it, heard = scene(rate=3), list[str | bytes]()
     it.on_message(lambda _connection, message: heard.append(message))

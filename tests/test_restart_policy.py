@@ -1,6 +1,6 @@
 """When workers are started again, and what each signal to the master means."""
 
-from lastcall.restart_policy import LONGEST_DELAY, Backoff, Stop, StopRequests
+from lastcall.restart_policy import LONGEST_DELAY, Backoff, Stop, StopRequests, WorkerLimits
 
 
 def test_crash_loop_backs_off_to_a_bound() -> None:
@@ -52,3 +52,10 @@ def test_ctrl_c_during_a_drain_asks_for_the_end() -> None:
 
     assert requests.received(interrupt=False, now=0) is Stop.LEAVE
     assert requests.received(interrupt=True, now=60) is Stop.END
+
+
+def test_workers_of_one_age_do_not_go_together() -> None:
+    limits = WorkerLimits(lifetime=100)
+
+    assert [limits.lifetime_of_one(chance) for chance in (0, 0.5, 1)] == [100, 95, 90]
+    assert WorkerLimits().lifetime_of_one(0.5) is None
