@@ -176,7 +176,7 @@ def test_futures_count_until_they_are_done_and_reading_pauses_at_a_bound() -> No
 
 @pytest.mark.parametrize(("used", "is_paused"), [(0, False), (2, False), (3, True)])
 def test_a_client_from_another_worker_goes_on_with_what_is_left_of_its_second(
-    used: int, is_paused: bool
+    *, used: int, is_paused: bool
 ) -> None:
     it = scene(rate=3)
     it.commands.adopt(it.connection, used)
