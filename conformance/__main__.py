@@ -26,7 +26,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="scripts/autobahn", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="a subset, in about a minute")
     parser.add_argument(
-        "--everything", action="store_true", help="12.* and 13.* on all four: an hour more"
+        "--everything", action="store_true", help="12.* and 13.* on all four: twice as long"
     )
     parser.add_argument(
         "--write", action="store_true", help="keep the results, and render docs/conformance.md"
@@ -41,7 +41,7 @@ def main() -> None:
     results = new_results(said.split()[-1])
     for candidate, patterns in batches(quick=asked.quick, everything=asked.everything):
         _run(results, wstest, candidate, patterns)
-        if asked.write:  # already now: the whole takes an hour
+        if asked.write:  # already now: the whole takes long
             results.write()
     print(table(results))
     if asked.write:
