@@ -16,7 +16,7 @@ OPTIONS = """
     --loop --http --ws --limit-concurrency --limit-max-requests --backlog --timeout-keep-alive
     --timeout-graceful-shutdown --header --factory --app-dir --env-file
 """
-CHECKOUT = Path(lastcall.__file__).parent.parent
+CHECKOUT = Path(__file__).parent.parent
 
 
 def run(*arguments: str, directory: Path, **environment: str) -> subprocess.CompletedProcess[str]:

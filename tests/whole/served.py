@@ -16,9 +16,7 @@ from pathlib import Path
 from typing import Self
 from urllib.parse import urlsplit
 
-import lastcall
-
-CHECKOUT = Path(lastcall.__file__).parent.parent
+CHECKOUT = Path(__file__).parent.parent.parent
 PATIENCE = 20.0
 """Seconds until a test gives up on an event; only ever reached by a failure."""
 
