@@ -7,11 +7,12 @@ process; see test_worker_coordinator.py for why that is fair.
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -26,6 +27,10 @@ MASTER = ProcessIdentity(pid=os.getpid(), started=1)
 """This test run's pid and not its start: signalling it would end the run."""
 
 CODE = (worker_coordinator, run_directory, record_lock)
+
+CALLS = ["arrive", "siblings", "finish", "leave"]
+LAST_LINE = 120
+"""More than the longest of the calls has: killed beyond its end, it has done its work."""
 
 # Runs of one number are switches at moments far apart, single ones are close races.
 orders = st.lists(st.tuples(st.integers(0, 3), st.integers(1, 12)), max_size=40).map(
@@ -69,16 +74,24 @@ def death() -> Iterator[None]:
     before = open_descriptors()
     yield
     for descriptor in open_descriptors() - before:
-        # What listed them had one open itself, which is closed by now.
-        with suppress(OSError):
-            os.close(descriptor)
+        os.close(descriptor)
     held = RecordLock._held  # noqa: SLF001  (its process forgets it in dying)
     for key in [key for key, descriptor in held.items() if descriptor not in before]:
         del held[key]
 
 
 def open_descriptors() -> set[int]:
-    return {int(entry.name) for entry in Path("/dev/fd").iterdir()}
+    listed = [int(entry.name) for entry in Path("/dev/fd").iterdir()]
+    return {descriptor for descriptor in listed if is_open(descriptor)}
+
+
+def is_open(descriptor: int) -> bool:
+    """Whether it still is: the listing had one itself, whose number the next to open gets."""
+    try:
+        os.fstat(descriptor)
+    except OSError:
+        return False
+    return True
 
 
 @examples
@@ -134,14 +147,18 @@ def test_an_arrival_survives_that_all_others_leave_meanwhile(order: list[int]) -
 
 
 @examples
-@given(
-    call=st.sampled_from(["arrive", "siblings", "finish", "leave"]),
-    line=st.integers(1, 100),
-    order=orders,
-)
-def test_one_is_last_after_another_was_killed_on_any_line(
-    call: str, line: int, order: list[int]
-) -> None:
+@given(call=st.sampled_from(CALLS), line=st.integers(1, LAST_LINE), order=orders)
+def test_one_is_last_after_another_was_killed(call: str, line: int, order: list[int]) -> None:
+    one_is_last_after_a_kill(call, line, order)
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_one_is_last_after_another_was_killed_on_every_line(call: str) -> None:
+    for line in range(1, LAST_LINE + 1):
+        one_is_last_after_a_kill(call, line, order=[])
+
+
+def one_is_last_after_a_kill(call: str, line: int, order: list[int]) -> None:
     with TemporaryDirectory() as base:
         workers = Workers(base, 2)
         victim = workers.another()
