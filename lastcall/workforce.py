@@ -126,14 +126,14 @@ class Workforce:
 
     def _left_without_place(self, worker: WorkerProcess, status: int, now: float) -> None:
         self.replacements.ended(worker, now)
-        if self.is_stopping and status not in CLEAN:
+        if self.is_stopping and _has_failed(worker, status):
             self.status = self.status or FAILED
 
     def _left_its_place(self, place: Place, worker: WorkerProcess, status: int, now: float) -> None:
         how = how_it_ended(worker)
         if self.is_stopping:
             logger.info("%s; %d left", how, len(self.workers))
-            if status not in CLEAN:
+            if _has_failed(worker, status):
                 self.status = self.status or FAILED
         elif status == CANNOT_START and not worker.ready and not self._others_serve():
             logger.error("%s before it was ready: the server cannot start", how)
@@ -151,3 +151,8 @@ class Workforce:
     def _others_serve(self) -> bool:
         """Whether the start has once succeeded, and somebody is left of it."""
         return self.is_complete and any(worker.ready for worker in self.workers)
+
+
+def _has_failed(worker: WorkerProcess, status: int) -> bool:
+    """Whether *worker* ended badly in a stop: who never served anybody only did not start."""
+    return status not in CLEAN and (worker.ready or status == -signal.SIGKILL)

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -50,6 +51,13 @@ def _no_blocking_calls() -> Iterator[None]:
             # uvloop looks at the path of a listening socket, on Python 3.13.
             function.can_block_in("lastcall/broker/bus_server.py", {"open", "close"})
         yield
+
+
+@pytest.fixture
+def tmp_path() -> Iterator[Path]:
+    """A short one, whatever the test is called: the path of a socket has at most 103 bytes."""
+    with TemporaryDirectory(prefix="lc-") as path:
+        yield Path(path)
 
 
 @pytest.fixture

@@ -56,7 +56,7 @@ class Server:
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[Server]:
     with a_master() as (process, master), contextlib.ExitStack() as exits:
-        yield Server(tmp_path, process, master, exits)
+        yield Server(tmp_path / "base", process, master, exits)
 
 
 def test_the_last_one_tells_the_master_and_nothing_is_left(server: Server) -> None:
@@ -212,8 +212,8 @@ def test_a_directory_that_cannot_come_back_stops_nobody(server: Server) -> None:
     last.call("leave")
 
 
-def test_two_servers_never_meet_even_below_one_base(server: Server, tmp_path: Path) -> None:
-    with a_master() as (_, other), CoordinatedProcess(tmp_path, other) as stranger:
+def test_two_servers_never_meet_even_below_one_base(server: Server) -> None:
+    with a_master() as (_, other), CoordinatedProcess(server.base, other) as stranger:
         stranger.call("arrive")
         worker = server.worker()
 
@@ -222,13 +222,13 @@ def test_two_servers_never_meet_even_below_one_base(server: Server, tmp_path: Pa
         assert worker.call("finish", stopping=True)
         worker.call("leave")
         assert stranger.call("claim_dead") == []
-        assert (tmp_path / str(other) / f"{stranger.pid}.ALIVE").exists()
+        assert (server.base / str(other) / f"{stranger.pid}.ALIVE").exists()
 
 
-def test_what_a_killed_server_left_is_swept_by_the_next(server: Server, tmp_path: Path) -> None:
-    with a_master() as (process, dead), CoordinatedProcess(tmp_path, dead) as orphan:
+def test_what_a_killed_server_left_is_swept_by_the_next(server: Server) -> None:
+    with a_master() as (process, dead), CoordinatedProcess(server.base, dead) as orphan:
         orphan.call("arrive")
-        left = tmp_path / str(dead)
+        left = server.base / str(dead)
         (left / "bus.sock").touch()
         process.kill()
         process.wait(timeout=10)
