@@ -4,8 +4,7 @@ import os
 import platform
 import socket
 import sys
-from contextlib import ExitStack, suppress
-from functools import partial
+from contextlib import AbstractContextManager, ExitStack, suppress
 from typing import Annotated
 
 import typer
@@ -14,8 +13,8 @@ import uvicorn
 from lastcall import __version__
 from lastcall.control_commands import register
 from lastcall.errors import SettingsError
-from lastcall.host import MASTER_VARIABLE
-from lastcall.listening_sockets import Address, bound, shown
+from lastcall.host import FAMILY_VARIABLE, MASTER_VARIABLE
+from lastcall.listening_sockets import Address, bound, inherited, shown
 from lastcall.logs import set_up_logging
 from lastcall.restart_policy import WorkerLimits
 from lastcall.settings import ServerSettings, Settings
@@ -26,6 +25,8 @@ from lastcall.settings_source import (
     settings_or_exit,
     warn_of_unknown_variables,
 )
+from lastcall.systemd_notify import notify, passed_descriptors
+from lastcall.upgrade import UpgradeToken, take_token
 from lastcall.uvicorn_options import OUR_SERVER, Options, serve_command, take_worker_limits
 from lastcall.uvicorn_server import StoppableServer, log_running
 
@@ -48,8 +49,9 @@ def serve(context: typer.Context) -> None:
 
 
 def _serve(options: Options) -> int:
-    limits = take_worker_limits(options)
-    os.environ.pop(MASTER_VARIABLE, None)  # of a server that started us, perhaps; ours sets it anew
+    limits, token = take_worker_limits(options), take_token()
+    for name in (MASTER_VARIABLE, FAMILY_VARIABLE):
+        os.environ.pop(name, None)  # of a server that started us, perhaps; ours sets them anew
     if options["reload"]:
         uvicorn.run(**options)
         return 0
@@ -64,17 +66,31 @@ def _serve(options: Options) -> int:
     address = Address(config.host, config.port, config.uds, config.fd)
     with ExitStack() as stack:
         try:
-            sockets = stack.enter_context(bound(address))
+            sockets = stack.enter_context(_listeners(address, token))
         except OSError as error:
             cannot_start(f"cannot listen on {address}: {error.strerror or error}")
         place = shown(address, sockets, tls=config.is_ssl)
-        if config.workers == 1:
+        if config.workers == 1 and token is None:
             return _serve_here(config, sockets, place)
-        return _serve_with_workers(config, sockets, place, limits)
+        return _serve_with_workers(config, sockets, place, limits, token)
+
+
+def _listeners(
+    address: Address, token: UpgradeToken | None
+) -> AbstractContextManager[list[socket.socket]]:
+    """The sockets of the master before us, those that systemd opened for us, or our own."""
+    if token is not None:
+        return inherited(token.sockets, address.uds)
+    passed = passed_descriptors()
+    return inherited(passed) if passed else bound(address)
 
 
 def _serve_with_workers(
-    config: uvicorn.Config, sockets: list[socket.socket], place: str, limits: WorkerLimits
+    config: uvicorn.Config,
+    sockets: list[socket.socket],
+    place: str,
+    limits: WorkerLimits,
+    token: UpgradeToken | None,
 ) -> int:
     # Once for all workers, and before the first is started.
     if config.app == OUR_SERVER:
@@ -85,11 +101,15 @@ def _serve_with_workers(
             set_up_logging(load_settings(Settings).log_format)
     from lastcall.supervisor import Supervisor  # noqa: PLC0415  (POSIX only)
 
-    return Supervisor(config, sockets, place, limits).run()
+    return Supervisor(config, sockets, place, limits, token).run()
 
 
 def _serve_here(config: uvicorn.Config, sockets: list[socket.socket], place: str) -> int:
-    return StoppableServer(config, partial(log_running, place)).run_to_status(sockets)
+    def ready() -> None:
+        log_running(place)
+        notify("READY=1")
+
+    return StoppableServer(config, ready).run_to_status(sockets)
 
 
 @app.command()

@@ -12,11 +12,13 @@ import msgspec
 import typer
 
 from lastcall.control_socket import Answer, Request, ask, masters_in
+from lastcall.errors import SettingsError
 from lastcall.exit_status import FAILED
 from lastcall.process_identity import ProcessIdentity
 from lastcall.run_directory import RunDirectory, all_below
 from lastcall.server_status import (
     DeployStatus,
+    MasterStatus,
     ServerStatus,
     as_text,
     completed,
@@ -42,22 +44,45 @@ class Found:
 
     directory: RunDirectory
     status: ServerStatus
+    silence: str = ""
+    """Why a master of ours did not answer."""
 
     def has(self, pid: int) -> bool:
-        """Whether *pid* is its master or one of its workers."""
+        """Whether *pid* is its master, one of its workers, or stands in front of them."""
+        first = ProcessIdentity.parse(self.directory.path.name)
+        if pid == first.pid and first.is_running():
+            return True
         return pid in (self.status.master, *(worker.pid for worker in self.status.workers))
+
+    @property
+    def leaves(self) -> bool:
+        """Whether it was told to stop, or another master has taken over."""
+        return self.status.supervisor is not None and self.status.supervisor.stopping
 
     def ask(self, request: Request) -> Answer:
         """Ask the master, or end with a sentence why it did not do it."""
+        if self.silence:
+            _fail(self.silence)
         if self.status.supervisor is None:
             _fail(f"only a master of `lastcall serve --workers N` can {request.command}")
         try:
             answer = ask(self.directory, self.status.supervisor.pid, request)
-        except OSError as error:
+        except (OSError, SettingsError) as error:
             _fail(f"the master {self.status.supervisor.pid} does not answer: {error}")
         if answer.error:
             _fail(answer.error)
         return answer
+
+    def look_again(self) -> MasterStatus | None:
+        """Ask the master how it is; None if it has left."""
+        request = Request(command="status")
+        try:
+            return ask(self.directory, self.status.master or 0, request).status
+        except OSError as error:
+            # Its file goes before its socket does.
+            if any(each.pid == self.status.master for each in masters_in(self.directory)):
+                _fail(f"the master {self.status.master} does not answer: {error}")
+            return None
 
 
 def status(
@@ -91,6 +116,31 @@ def reload(
         status = server.ask(Request(command="status")).status
         for deploy in status.deploys if status is not None else ():
             if deploy.number == number and deploy.phase != "starting":
+                _report(deploy)
+                return
+
+
+def upgrade(
+    *,
+    run_dir: RunDir = None,
+    pid: Pid = None,
+    wait: Annotated[bool, typer.Option(help="Until the new master's workers serve.")] = True,
+) -> None:
+    """Have a new master of what is installed now take over; status 1 if it does not start."""
+    server = _the_one(run_dir, pid)
+    number = server.ask(Request(command="upgrade")).deploy or 0
+    while wait:
+        time.sleep(LOOK_AGAIN)
+        status = server.look_again()
+        if status is None:
+            if not any(masters_in(server.directory)):
+                _fail(f"the master {server.status.master} is gone, and no other is here")
+            typer.echo("a new master has taken over")  # and the old one left at once
+            return
+        for deploy in status.deploys:
+            # A reload that was asked for meanwhile may come first, and take the number.
+            is_it = deploy.kind == "upgrade" and deploy.number >= number
+            if is_it and deploy.phase != "starting":
                 _report(deploy)
                 return
 
@@ -131,19 +181,19 @@ def _find(run_dir: Path | None) -> list[Found]:
 
 
 def _in(directory: RunDirectory) -> list[Found]:
-    workers = workers_of(directory)
+    workers, silence = workers_of(directory), ""
     supervisors = []
     for identity in masters_in(directory):
         try:
             answer = ask(directory, identity.pid, Request(command="status")).status
-        except OSError:
-            answer = None
+        except (OSError, SettingsError) as error:
+            answer, silence = None, f"the master {identity.pid} does not answer: {error}"
         if answer is not None:
             supervisors.append(answer)
     path, master = str(directory.path), master_of(directory, workers)
     if not supervisors:
         status = ServerStatus(directory=path, master=master, supervisor=None, workers=workers)
-        return [Found(directory, status)]
+        return [Found(directory, status, silence)]
     return [
         Found(
             directory,
@@ -160,6 +210,8 @@ def _the_one(run_dir: Path | None, pid: int | None) -> Found:
     if not found:
         _fail("no server runs here" if pid is None else f"{pid} is no server here")
     if len(found) > 1:
+        found = [each for each in found if not each.leaves] or found
+    if len(found) > 1:
         masters = ", ".join(str(each.status.master or each.status.workers[0].pid) for each in found)
         _fail(f"several servers run here, name one by --pid: {masters}")
     return found[0]
@@ -173,5 +225,5 @@ def _fail(reason: object) -> NoReturn:
 def register(app: typer.Typer) -> None:
     """Add the commands to the command line."""
     if os.name == "posix":
-        for command in (status, reload, scale, stop):
+        for command in (status, reload, upgrade, scale, stop):
             app.command()(command)

@@ -73,11 +73,13 @@ class ControlSocket:
 
     def keep(self) -> None:
         """Make sure that file and socket are there; something may have cleaned up."""
-        if self._lock is not None and self._lock.is_at(self._path):
+        if self._lock is None or not self._lock.is_at(self._path):
+            self.close(for_good=False)
+        elif self._listener is not None:
             return
-        self.close(for_good=False)
         try:
-            self._appear()
+            with self._directory.kept():
+                self._appear()
         except (OSError, SettingsError) as error:
             if not self._has_warned:
                 logger.warning("no `lastcall status`, `reload` or `scale` here: %s", error)
@@ -99,17 +101,18 @@ class ControlSocket:
         """Let go of everything, and of the directory if nobody is left in it."""
         for caller in [*self._callers]:
             self._drop(caller)
-        if self._listener is not None:
-            self._listener.close()
-            self._listener = None
-            with contextlib.suppress(OSError):
-                self._socket_path().unlink()
+        # The file first: who finds it may rely on being answered.
         if self._lock is not None:
             with contextlib.suppress(OSError):
                 if self._lock.is_at(self._path):
                     self._path.unlink()
             self._lock.release()
             self._lock = None
+        if self._listener is not None:
+            self._listener.close()
+            self._listener = None
+            with contextlib.suppress(OSError):
+                self._socket_path().unlink()
         if for_good:
             self._directory.remove_if_deserted()
 
@@ -117,15 +120,15 @@ class ControlSocket:
         return self._directory.socket_path(f"{os.getpid()}.control")
 
     def _appear(self) -> None:
-        with self._directory.kept():
+        if self._lock is None:
             unborn = self._path.with_suffix(".NEW")
             self._lock = RecordLock(unborn)
             content = msgspec.json.encode(MasterFile(pid=os.getpid(), version=self._version))
             self._lock.write(content + b"\n")
             unborn.rename(self._path)
-            path = self._socket_path()
-            path.unlink(missing_ok=True)
-            self._listener = _listening(path)
+        path = self._socket_path()
+        path.unlink(missing_ok=True)
+        self._listener = _listening(path)
 
     def _hear(self, caller: socket.socket) -> None:
         try:
@@ -177,11 +180,12 @@ def ask(directory: RunDirectory, master: int, request: Request) -> Answer:
     """Ask a master.
 
     Raises:
+        SettingsError: the directory's path is too long for a socket in it, so there is none.
         OSError: nobody answers, or not in time.
     """
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as line:
         line.settimeout(ANSWER_TIMEOUT)
-        line.connect(str(directory.path / f"{master}.control"))
+        line.connect(str(directory.socket_path(f"{master}.control")))
         line.sendall(msgspec.json.encode(request) + b"\n")
         said = b""
         while not said.endswith(b"\n"):

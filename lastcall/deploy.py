@@ -49,6 +49,11 @@ class Deploy:
         """What the log calls it."""
         return f"{self.kind.capitalize()} {self.number}"
 
+    @property
+    def is_starting(self) -> bool:
+        """Whether it may still come to nothing."""
+        return self.phase is Phase.STARTING
+
     def took_over(self, retiring: set[int], now: float) -> None:
         """The new workers are ready, and these are asked to leave."""
         self.ready_after = now - self.began_at

@@ -1,5 +1,6 @@
 """The server that runs us: what it is, how long it lets us leave, how it is told to go on."""
 
+import contextlib
 import os
 import signal
 import threading
@@ -13,6 +14,20 @@ from lastcall.transport.base import Transport, TransportEvents
 
 MASTER_VARIABLE = "LASTCALL_MASTER"
 """Environment variable by which `lastcall serve` tells its workers who their master is."""
+
+UPGRADE_VARIABLE = "LASTCALL_UPGRADE"
+"""What a master tells the new one that it starts."""
+FAMILY_VARIABLE = "LASTCALL_FAMILY"
+"""`<master>:<first master>`: who tells its workers, and whose run directory is theirs."""
+
+
+def family_of(master: ProcessIdentity) -> ProcessIdentity:
+    """The first of the masters that followed each other up to this one; mostly it itself."""
+    told_by, _, family = os.environ.get(FAMILY_VARIABLE, "").partition(":")
+    if told_by == str(master):
+        with contextlib.suppress(ValueError):
+            return ProcessIdentity.parse(family)
+    return master
 
 
 type OnSignal = Callable[[signal.Signals], None]

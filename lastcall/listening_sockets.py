@@ -32,8 +32,11 @@ def shown(address: Address, sockets: list[socket.socket], *, tls: bool) -> str:
     """Where clients find the server; a port that the system chose is known by now."""
     if address.fd is not None or address.uds is not None:
         return str(address)
+    where = sockets[0].getsockname()
+    if isinstance(where, str):  # one of systemd's
+        return f"unix socket {where}"
     scheme = "https" if tls else "http"
-    return f"{scheme}://{replace(address, port=sockets[0].getsockname()[1])}"
+    return f"{scheme}://{replace(address, port=where[1])}"
 
 
 @contextmanager
@@ -41,7 +44,7 @@ def bound(address: Address) -> Iterator[list[socket.socket]]:
     """Bind, and leave nothing behind at the end: no descriptor here, no path that was ours.
 
     The sockets do not listen yet: until a worker is ready, a client is refused and not kept
-    waiting.
+    waiting. Emptying the list gives them away, and the path with them.
 
     Raises:
         OSError: the address cannot be bound, or the descriptor is no socket.
@@ -57,10 +60,30 @@ def bound(address: Address) -> Iterator[list[socket.socket]]:
     try:
         yield sockets
     finally:
+        is_still_ours = bool(sockets)
         for listener in sockets:
             listener.close()
-        if path is not None and mine is not None:
+        if path is not None and mine is not None and is_still_ours:
             _remove(path, mine)
+
+
+@contextmanager
+def inherited(descriptors: list[int], path: str | None = None) -> Iterator[list[socket.socket]]:
+    """Take sockets over that somebody else has bound: the master before us, or systemd.
+
+    *path* is that of a unix socket which the last of several masters removes.
+    """
+    sockets = [socket.socket(fileno=descriptor) for descriptor in descriptors]
+    for listener in sockets:
+        listener.set_inheritable(False)
+    try:
+        yield sockets
+    finally:
+        is_still_ours = bool(sockets)
+        for listener in sockets:
+            listener.close()
+        if path is not None and is_still_ours and Path(path).is_socket():
+            _remove_dead(Path(path))  # alive, if we never took over
 
 
 def _tcp_sockets(host: str | None, port: int) -> list[socket.socket]:

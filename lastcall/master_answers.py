@@ -9,6 +9,7 @@ from lastcall import __version__
 from lastcall.control_socket import Answer, Request
 from lastcall.deploy import Deploy
 from lastcall.server_status import DeployStatus, MasterStatus, WorkerStatus
+from lastcall.succession import Succession
 from lastcall.worker_process import WorkerProcess
 from lastcall.workforce import Workforce
 
@@ -16,9 +17,10 @@ from lastcall.workforce import Workforce
 class MasterAnswers:
     """Answers for one *workforce*; all that it changes is done by the supervisor's next step."""
 
-    def __init__(self, workforce: Workforce, address: str) -> None:
+    def __init__(self, workforce: Workforce, succession: Succession, address: str) -> None:
         """Speak for the server at *address*."""
         self._workforce = workforce
+        self._succession = succession
         self._address = address
         self._started_at = time.monotonic()
 
@@ -33,10 +35,18 @@ class MasterAnswers:
             return Answer()
         if workforce.is_stopping:
             return Answer(error="the server is stopping")
+        return self._change(request, now)
+
+    def _change(self, request: Request, now: float) -> Answer:
+        upgrade = self._succession.under_way
+        if upgrade is not None and request.command != "upgrade":
+            return Answer(error=f"{upgrade.title} is under way: ask when it is over")
         if request.command == "reload":
-            return Answer(deploy=workforce.replacements.want_reload())
+            return Answer(deploy=self._workforce.replacements.want_reload())
+        if request.command == "upgrade":
+            return Answer(deploy=self._succession.want())
         if request.command == "scale" and request.workers is not None and request.workers > 0:
-            workforce.scale(request.workers, now)
+            self._workforce.scale(request.workers, now)
             return Answer()
         return Answer(error=f"this master cannot do that: {request.command}")
 

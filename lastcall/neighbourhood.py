@@ -10,13 +10,14 @@ from pathlib import Path
 from lastcall.broker.base import Broker, HistoryLimits
 from lastcall.broker.memory import MemoryBroker
 from lastcall.errors import SettingsError
-from lastcall.host import Host
+from lastcall.host import Host, family_of
 from lastcall.logs import log_event
 from lastcall.process_identity import ProcessIdentity
 from lastcall.record_lock import has_record_locks
 from lastcall.run_directory import RunDirectory
 from lastcall.settings import Settings
 from lastcall.worker_coordinator import Coordinator, SoleWorker, WorkerCoordinator
+from lastcall.working_directory import working_directory
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +57,7 @@ def find_neighbourhood(settings: Settings, host: Host) -> Iterator[Neighbourhood
         return
     itself = ProcessIdentity.of(os.getpid())
     assert itself is not None  # noqa: S101  (we are running)
-    run_dir = RunDirectory.open(host.master or itself, settings.run_dir)
+    run_dir = RunDirectory.open(family_of(host.master or itself), settings.run_dir)
     run_dir.sweep()
     coordinator = WorkerCoordinator(run_dir, host.master if host.obeys_last_worker else None)
     coordinator.arrive()
@@ -81,7 +82,7 @@ def _state_dir(settings: Settings) -> Path:
     Raises:
         SettingsError: it cannot be written: there the broker would wait for ever for its log.
     """
-    path = settings.state_dir or _default_state_dir()
+    path = settings.state_dir or default_state_dir()
     problem = None
     try:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -98,7 +99,7 @@ def _state_dir(settings: Settings) -> Path:
     return path
 
 
-def _default_state_dir() -> Path:
+def default_state_dir() -> Path:
     """The service's own directory if systemd made one, else one for this application at home."""
     base = os.environ.get("STATE_DIRECTORY")
     if base:
@@ -110,4 +111,4 @@ def _default_state_dir() -> Path:
             "LASTCALL_STATE_DIR is not set, and this user has no home: "
             "name a directory that this user may write"
         ) from None
-    return home / "lastcall" / Path.cwd().as_posix().strip("/").replace("/", "-")
+    return home / "lastcall" / working_directory().as_posix().strip("/").replace("/", "-")

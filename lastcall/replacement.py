@@ -9,6 +9,7 @@ from typing import Protocol
 
 from lastcall.deploy import Deploy, Kind
 from lastcall.restart_policy import WorkerLimits
+from lastcall.systemd_notify import notify, notify_reloading
 from lastcall.worker_process import CLEAN, Place, WorkerProcess, how_it_ended
 
 DEPLOYS_REMEMBERED = 10
@@ -46,16 +47,16 @@ class Replacement:
 class Replacements:
     """One replacement at a time, what waits for its turn, and those who retire meanwhile."""
 
-    def __init__(self, start: StartWorker, limits: WorkerLimits) -> None:
-        """Replace nobody yet."""
-        self.generation = 1
+    def __init__(self, start: StartWorker, limits: WorkerLimits, generation: int) -> None:
+        """Replace nobody yet; *generation* is that of the first workers."""
+        self.generation = generation
         """Counts the reloads; a worker's says during or after which it was started."""
         self.deploys: deque[Deploy] = deque(maxlen=DEPLOYS_REMEMBERED)
         """The last ones, newest last."""
         self._start = start
         self._limits = limits
         self._under_way: Replacement | None = None
-        self._reload_is_wanted = False
+        self.is_reload_wanted = False
         self._retiring: list[WorkerProcess] = []
         self._begun = 0
 
@@ -70,6 +71,21 @@ class Replacements:
         """When the replacement under way has to be over."""
         return self._under_way.deadline if self._under_way is not None else math.inf
 
+    @property
+    def next_number(self) -> int:
+        """Of the next deploy."""
+        return self._begun + 1
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether a replacement is under way, or waits."""
+        return self._under_way is not None or self.is_reload_wanted
+
+    @property
+    def _is_held(self) -> bool:
+        """Whether an upgrade is starting: one thing at a time."""
+        return bool(self.deploys) and self.deploys[-1].is_starting
+
     def want_reload(self) -> int:
         """Replace everybody at the next step, or as soon as what is under way is over.
 
@@ -77,8 +93,8 @@ class Replacements:
         """
         if self._under_way is not None:
             logger.info("A reload will follow the %s under way", self._under_way.deploy.kind)
-        self._reload_is_wanted = True
-        return self._begun + 1
+        self.is_reload_wanted = True
+        return self.next_number
 
     def step(self, places: Sequence[Place], now: float) -> None:
         """Give up what takes too long, begin what waits."""
@@ -87,10 +103,10 @@ class Replacements:
                 self._give_up(f"not everybody is ready after {self._limits.ready:g} s", now)
             else:
                 self._take_over_if_ready(places, now)
-        if self._under_way is not None:
+        if self._under_way is not None or self._is_held:
             return
-        if self._reload_is_wanted:
-            self._reload_is_wanted = False
+        if self.is_reload_wanted:
+            self.is_reload_wanted = False
             self.generation += 1
             self._begin(places, Kind.RELOAD, now)
         else:
@@ -99,8 +115,12 @@ class Replacements:
                 worn[0].recycle_after = now + worn[0].backoff.after(0)  # if this one fails
                 self._begin(worn[:1], Kind.RECYCLE, now)
 
-    def begin_deploy(self, kind: Kind, now: float) -> Deploy:
-        """Write down that something begins."""
+    def begin_upgrade(self, now: float) -> Deploy:
+        """Write down that another master is started; nothing else begins until that is decided."""
+        self.generation += 1
+        return self._write_down(Kind.UPGRADE, now)
+
+    def _write_down(self, kind: Kind, now: float) -> Deploy:
         self._begun += 1
         deploy = Deploy(self._begun, kind, self.generation, began_at=now)
         self.deploys.append(deploy)
@@ -119,7 +139,7 @@ class Replacements:
 
     def abandon(self, reason: str, now: float) -> None:
         """Begin nothing any more; the successors stay, to be signalled with everybody else."""
-        self._reload_is_wanted = False
+        self.is_reload_wanted = False
         if self._under_way is not None:
             self._under_way.deploy.given_up(reason, now)
             self._retiring += self._under_way.successors.values()
@@ -150,9 +170,11 @@ class Replacements:
                 logger.info("%s complete: %d workers retired", deploy.title, deploy.retired)
 
     def _begin(self, places: Sequence[Place], kind: Kind, now: float) -> None:
-        deploy = self.begin_deploy(kind, now)
+        deploy = self._write_down(kind, now)
         self._under_way = Replacement(deploy, deadline=now + self._limits.ready)
         logger.info("%s: starting %d workers", deploy.title, len(places))
+        if kind is Kind.RELOAD:
+            notify_reloading()
         for place in places:
             try:
                 successor = self._start(generation=self.generation, now=now)
@@ -173,6 +195,8 @@ class Replacements:
                     replaced.append(place.worker)
                 place.worker, place.due = successors[place.number], None
         logger.info("%s: all are ready, %d workers retire", deploy.title, len(replaced))
+        if deploy.kind is Kind.RELOAD:
+            notify("READY=1")
         deploy.took_over({worker.pid for worker in replaced}, now)
         # Only now, and all at once: they hand their clients to those who stay, not to each other.
         for worker in replaced:
@@ -184,6 +208,8 @@ class Replacements:
         deploy, successors = self._under_way.deploy, self._under_way.successors
         self._under_way = None
         deploy.given_up(reason, now)
+        if deploy.kind is Kind.RELOAD:
+            notify("READY=1")  # as before
         logger.error("%s given up, the old workers stay: %s", deploy.title, reason)
         for worker in successors.values():
             self.retire(worker)

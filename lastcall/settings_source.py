@@ -16,14 +16,14 @@ from pydantic.fields import FieldInfo
 
 from lastcall.errors import SettingsError
 from lastcall.exit_status import CANNOT_START
-from lastcall.host import MASTER_VARIABLE
+from lastcall.host import FAMILY_VARIABLE, MASTER_VARIABLE, UPGRADE_VARIABLE
 from lastcall.settings import PREFIX, Settings, allowed, is_secret
 
 logger = logging.getLogger("lastcall")
 
 CONFIG = "LASTCALL_CONFIG"
 DEFAULT_FILE = "lastcall.toml"
-NOT_SETTINGS = frozenset({CONFIG, MASTER_VARIABLE})
+NOT_SETTINGS = frozenset({CONFIG, FAMILY_VARIABLE, MASTER_VARIABLE, UPGRADE_VARIABLE})
 """Variables with our prefix that are no settings."""
 
 Fields = Mapping[str, FieldInfo]

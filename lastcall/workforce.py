@@ -18,15 +18,19 @@ logger = logging.getLogger("lastcall")
 class Workforce:
     """Starts workers, and others after them. Is told what has happened, and what time it is."""
 
-    def __init__(self, start: StartWorker, size: int, limits: WorkerLimits) -> None:
+    def __init__(
+        self, start: StartWorker, size: int, limits: WorkerLimits, generation: int = 1
+    ) -> None:
         """Prepare *size* places; nothing starts before the first `step`."""
         self.places = [Place(number, due=-math.inf) for number in range(1, size + 1)]
-        self.replacements = Replacements(start, limits)
+        self.replacements = Replacements(start, limits, generation)
         self.status = 0
         """What the server shall exit with."""
         self.is_stopping = False
         self.is_complete = False
         """Whether the server's start has once succeeded."""
+        self.has_one_try = False
+        """Whether no worker may end before the start is complete: somebody else serves as yet."""
         self._start = start
         self._silence = limits.silence
         self._last_step = math.inf
@@ -78,6 +82,16 @@ class Workforce:
         self.replacements.abandon(why, now)
         for place in self.places:
             place.due = None
+            if place.worker is not None and self._is_for_nothing(place.worker):
+                place.worker.end_soon(now)
+
+    def step_back(self, now: float) -> list[WorkerProcess]:
+        """Start nobody any more, and give away the places: who stood in them, to be retired."""
+        replaced = [place.worker for place in self.places if place.worker is not None]
+        self.stop("another master took over", now)
+        for place in self.places:
+            place.worker = None
+        return replaced
 
     def signal_all(self, number: signal.Signals) -> None:
         """Send *number* to everybody."""
@@ -135,7 +149,7 @@ class Workforce:
             logger.info("%s; %d left", how, len(self.workers))
             if _has_failed(worker, status):
                 self.status = self.status or FAILED
-        elif status == CANNOT_START and not worker.ready and not self._others_serve():
+        elif not worker.ready and self._cannot_start(status):
             logger.error("%s before it was ready: the server cannot start", how)
             self.status = CANNOT_START
             self.stop("the server cannot start", now)
@@ -148,9 +162,15 @@ class Workforce:
             logger.error("%s; a new one takes its place in %g s", how, delay)
             place.due = now + delay
 
-    def _others_serve(self) -> bool:
-        """Whether the start has once succeeded, and somebody is left of it."""
-        return self.is_complete and any(worker.ready for worker in self.workers)
+    def _is_for_nothing(self, worker: WorkerProcess) -> bool:
+        """Whether it may hang in its start, and nobody would miss it."""
+        return self.has_one_try and not self.is_complete and not worker.ready
+
+    def _cannot_start(self, status: int) -> bool:
+        if self.has_one_try and not self.is_complete:
+            return True
+        others_serve = self.is_complete and any(worker.ready for worker in self.workers)
+        return status == CANNOT_START and not others_serve
 
 
 def _has_failed(worker: WorkerProcess, status: int) -> bool:

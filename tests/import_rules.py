@@ -81,6 +81,8 @@ LAYERS = (
             "record_lock",
             "run_directory",
             "settings_source",
+            "systemd_notify",
+            "working_directory",
         ),
         packages=frozenset({"msgspec"}),
         extra={"settings_source": frozenset({"pydantic"})},
@@ -113,12 +115,15 @@ LAYERS = (
         "where we know the server that runs us",
         (
             "control_socket",
+            "front",
             "host.*",
             "hypercorn_host",
             "master_answers",
             "replacement",
             "server_status",
+            "succession",
             "supervisor",
+            "upgrade",
             "uvicorn_*",
             "worker_process",
             "workforce",
@@ -127,6 +132,7 @@ LAYERS = (
         extra={
             "control_socket": frozenset({"msgspec"}),
             "server_status": frozenset({"msgspec"}),
+            "upgrade": frozenset({"msgspec"}),
             "uvicorn_frozen": frozenset({"msgspec"}),
         },
     ),
@@ -218,6 +224,7 @@ POSIX_ONLY = (
     "run_directory",
     "socket_handover",
     "supervisor",
+    "systemd_notify",
 )
 """Where `fcntl` and `AF_UNIX` may stand, and only inside functions: Windows has neither."""
 

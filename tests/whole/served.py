@@ -20,6 +20,17 @@ CHECKOUT = Path(__file__).parent.parent.parent
 PATIENCE = 20.0
 """Seconds until a test gives up on an event; only ever reached by a failure."""
 
+APPLICATION = """
+from tests.whole.supervised_app import lifespan
+
+async def app(scope, receive, send):
+    if scope["type"] == "lifespan":
+        return await lifespan(receive, send)
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": b"RELEASE"})
+"""
+"""What it serves says which release it is."""
+
 
 class Served:
     """A running `lastcall serve`."""
@@ -38,14 +49,19 @@ class Served:
         *options: str,
         app: str = "tests.whole.supervised_app:app",
         pass_fds: tuple[int, ...] = (),
+        directory: Path = CHECKOUT,
+        below: tuple[str, ...] = (),
         **environment: str,
     ) -> Iterator[Self]:
-        """Run it until the end of the block; whatever is left then is killed."""
+        """Run it until the end of the block; whatever is left then is killed.
+
+        *below* is a program with its arguments that starts it in turn.
+        """
         clean = {key: value for key, value in os.environ.items() if "LASTCALL" not in key}
         process = subprocess.Popen(
-            [sys.executable, "-m", "lastcall", "serve", app, "--port", "0", *options],
-            env=clean | {"PYTHONPATH": str(CHECKOUT)} | environment,
-            cwd=CHECKOUT,
+            [*below, sys.executable, "-m", "lastcall", "serve", app, "--port", "0", *options],
+            env=clean | {"PYTHONPATH": str(CHECKOUT), "PWD": str(directory)} | environment,
+            cwd=directory,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

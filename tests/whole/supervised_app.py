@@ -37,6 +37,10 @@ if MISBEHAVE == "exit at import":
 if MISBEHAVE == "hang at import":
     say("importing")
     threading.Event().wait(60)
+if MISBEHAVE == "be deaf at import":
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    say(f"deaf: {os.getpid()}")
+    threading.Event().wait(60)
 
 
 async def app(scope: Message, receive: Receive, send: Send) -> None:

@@ -10,22 +10,12 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.whole.served import Served, finish, request_in_flight
+from tests.whole.served import APPLICATION, Served, finish, request_in_flight
 
 pytestmark = pytest.mark.whole
 
 AT_ONCE = 3.0
 """Seconds on a busy machine; what is slow here takes a minute."""
-
-APPLICATION = """
-from tests.whole.supervised_app import lifespan
-
-async def app(scope, receive, send):
-    if scope["type"] == "lifespan":
-        return await lifespan(receive, send)
-    await send({"type": "http.response.start", "status": 200, "headers": []})
-    await send({"type": "http.response.body", "body": b"RELEASE"})
-"""
 
 
 def reloaded(served: Served, workers: int = 2) -> list[int]:
