@@ -117,6 +117,9 @@ class GracefulShutdown:
         if self._why is None or (self._why is Why.RECYCLED and why is not Why.RECYCLED):
             self._why = why
             self._requested.set()
+            if self.finished.is_set():
+                # Recycled, and now the whole server stops: who was the last then may have to say.
+                self._coordinator.finish(stopping=why is Why.STOP)
         if why is Why.FAILED:
             self._has_failed = True
             self.force()
@@ -162,9 +165,7 @@ class GracefulShutdown:
         # The limit counts from the signal: whoever would kill us does not know of our delay.
         timeout = max(0.0, self._policy.timeout - (self._clock() - leaving_since))
         self._drain = Drain(dataclasses.replace(self._policy, timeout=timeout), self._clock())
-        if self._coordinator.ready_siblings():
-            # Who leaves alone closes its listener first, and lets in whom it has accepted by then.
-            self._arrivals_until = math.inf
+        self._look_at_others(self._drain)
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._leave_listening_to_others)
             tasks.start_soon(self._moving_out.run, self._wake)
@@ -175,6 +176,13 @@ class GracefulShutdown:
             # Whoever had to be cut would be waited for by the server, too, and without a limit.
             within = max(0.0, self._drain.deadline - self._clock())
             self._host.stop(now=self._is_forced or counts.cut > 0, within=within)
+
+    def _look_at_others(self, drain: Drain) -> None:
+        if not self._is_forced:
+            self._moving_out.begin(drain.deadline)
+        if self._coordinator.ready_siblings() or self._moving_out.awaits_successor:
+            # Who leaves alone closes its listener first, and lets in whom it has accepted by then.
+            self._arrivals_until = math.inf
 
     def _finish(self, counts: DrainCounts) -> None:
         counts.handed_over = self._moving_out.moved
@@ -197,8 +205,6 @@ class GracefulShutdown:
     async def _drain_clients(self, drain: Drain, counts: DrainCounts) -> None:
         if self._is_forced:
             drain.force(self._clock())
-        else:
-            self._moving_out.begin()
         while True:
             self._changed = anyio.Event()
             step = drain.step(
@@ -243,7 +249,10 @@ class GracefulShutdown:
             )
 
     async def _leave_listening_to_others(self) -> None:
-        """While another worker is ready, new clients are its; otherwise we refuse them in words."""
+        """While another worker is ready, new clients are its; otherwise we refuse them in words.
+
+        Not while one is starting: who comes meanwhile moves there with all the others.
+        """
         is_listening = True
         while True:
             await anyio.sleep(self._settling_time)
@@ -255,8 +264,11 @@ class GracefulShutdown:
             elif not others and not is_listening:
                 await self._host.listen_again()
                 is_listening = True
-            self._refuses = is_listening and not others
-            if arrivals or self._arrivals_until == math.inf:
+            waits = not others and self._moving_out.awaits_successor
+            self._refuses = is_listening and not others and not waits
+            if waits:
+                self._arrivals_until = math.inf
+            elif arrivals or self._arrivals_until == math.inf:
                 self._arrivals_until = self._clock() + arrivals
                 self._changed.set()
 

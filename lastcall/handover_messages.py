@@ -3,13 +3,14 @@
     leaving worker          ready worker
     Hello         →                     how many, of which channels; nothing is frozen yet
                   ←         Welcome     subscribed to them; or a refusal
-    Offer         →                     the states, with the sockets beside them
+    Offer         →                     the states; beside them the claims and the sockets
                   ←         Prepared    which of them cannot be taken
-    Commit        →                     from here on they are the ready worker's
-                  ←         Done
+    Commit        →                     what else they have to hear
+                  ←         Done        it serves those that it could claim
 
-The leaving worker says `Abort` instead of `Commit` when it takes them back. A stream that ends
-without either means that it is dead, and the connections are whose they were offered to.
+No message says whose a connection is: who claims it first has it (`socket_handover.Claims`). The
+leaving worker takes back what is left of the claims when the other has not done it all in time; the
+ready one claims when it is told to, and when the stream ends without a word, which means death.
 docs/decisions/hand-over.md says what happens when which of the two dies.
 """
 
@@ -38,14 +39,14 @@ class Welcome(msgspec.Struct, frozen=True, tag="welcome"):
 
 
 class Offer(msgspec.Struct, frozen=True, tag="offer"):
-    """Frozen connections; their sockets come with the same bytes, in the same order."""
+    """Frozen connections; the claims and their sockets come with the same bytes, in this order."""
 
     states: list[bytes]
     """Each a `ConnectionState`: one that cannot be read is refused without harm to the others."""
 
 
 class Prepared(msgspec.Struct, frozen=True, tag="prepared"):
-    """Those that are not named in *refused*, by their place, can go on here."""
+    """They can go on here, but for those in *refused*, by their place: they stay where they are."""
 
     refused: list[int]
 
@@ -58,21 +59,17 @@ class Late(msgspec.Struct, frozen=True):
 
 
 class Commit(msgspec.Struct, frozen=True, tag="commit"):
-    """Go on with them."""
+    """Claim them, and go on with them."""
 
     late: dict[int, Late] = {}
     """By their place in the offer; most have nothing."""
 
 
 class Done(msgspec.Struct, frozen=True, tag="done"):
-    """They are being served."""
+    """Those that were claimed are being served; no others will be claimed."""
 
 
-class Abort(msgspec.Struct, frozen=True, tag="abort"):
-    """Forget the offer; I have them."""
-
-
-type HandoverMessage = Hello | Welcome | Offer | Prepared | Commit | Done | Abort
+type HandoverMessage = Hello | Welcome | Offer | Prepared | Commit | Done
 
 
 class ConnectionState(msgspec.Struct, frozen=True, kw_only=True):

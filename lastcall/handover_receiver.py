@@ -12,7 +12,6 @@ import anyio.abc
 
 from lastcall.errors import BrokerUnavailable, InsufficientState
 from lastcall.handover_messages import (
-    Abort,
     Commit,
     Done,
     Hello,
@@ -24,6 +23,7 @@ from lastcall.handover_messages import (
 from lastcall.logs import log_event
 from lastcall.moving import Mover, Moving
 from lastcall.socket_handover import (
+    Claims,
     HandoverChannel,
     accept,
     close_all,
@@ -44,8 +44,9 @@ RETRY_TIME = 0.2
 class _Offered:
     """A batch, by the places that the other knows it by."""
 
+    claims: Claims
     arriving: dict[int, Moving]
-    incomplete: list[Moving]
+    incomplete: dict[int, Moving]
     """Clients whose history is gone: taken only if their worker is gone, too."""
     refused: list[int]
 
@@ -126,31 +127,31 @@ class HandoverReceiver:
 
     async def _take(self, channel: HandoverChannel) -> None:
         message, descriptors = await channel.receive()
-        if not isinstance(message, Offer) or len(descriptors) != len(message.states):
+        if not isinstance(message, Offer) or len(descriptors) != len(message.states) + 1:
             close_all(descriptors)
             raise ValueError("an offer with as many sockets was due")
         offered = self._prepare(message.states, descriptors)
         try:
             await self._complete(offered)
             commit = await self._answer(channel, offered)
-        except BaseException:
-            self._forget(offered)
-            raise
-        if commit is None:
-            self._forget(offered)
-            return
-        # Theirs no more: whatever happens to this worker now, they end in order.
-        with anyio.CancelScope(shield=True):
-            for place, moving in offered.arriving.items():
-                await self._mover.arrive(moving, commit.late.get(place, Late()))
-            await channel.send(Done())
+            # Nobody may stay half-way: whatever happens to this worker now, they end in order.
+            with anyio.CancelScope(shield=True):
+                await self._claim(offered, commit)
+            if commit is not None:
+                await channel.send(Done())
+        finally:
+            for moving in (*offered.arriving.values(), *offered.incomplete.values()):
+                self._mover.forget(moving)
+            offered.claims.close()
 
     def _prepare(self, states: Sequence[bytes], descriptors: Sequence[int]) -> _Offered:
+        claims, *clients = descriptors
+        offered = _Offered(Claims(claims), {}, {}, [])
         if self._is_leaving():  # it was not when it said welcome
-            close_all(descriptors)
-            return _Offered({}, [], list(range(len(states))))
-        offered = _Offered({}, [], [])
-        for place, (state, descriptor) in enumerate(zip(states, descriptors, strict=True)):
+            close_all(clients)
+            offered.refused += range(len(states))
+            return offered
+        for place, (state, descriptor) in enumerate(zip(states, clients, strict=True)):
             try:
                 offered.arriving[place] = self._mover.prepare(state, descriptor)
             except ValueError as error:
@@ -168,38 +169,26 @@ class HandoverReceiver:
         await self._mover.complete(list(offered.arriving.values()), HISTORY_TIME)
         for place, moving in tuple(offered.arriving.items()):
             if moving.is_incomplete:
+                offered.incomplete[place] = offered.arriving.pop(place)
                 offered.refused.append(place)
-                offered.incomplete.append(offered.arriving.pop(place))
 
     async def _answer(self, channel: HandoverChannel, offered: _Offered) -> Commit | None:
-        """What the other decides; None: it keeps them."""
+        """What the other has to say; None: it is dead, or has taken them back."""
         with suppress(OSError):  # if it is gone, what it said before that counts
             await channel.send(Prepared(offered.refused))
         try:
-            message, descriptors = await channel.receive()
+            return await channel.expect(Commit)
         except (EOFError, OSError):
-            # Dead, without having taken them back. Nobody has them but us, and this worker has
-            # not touched one yet: they can go on.
-            with anyio.CancelScope(shield=True):
-                await self._adopt_incomplete(offered)
-            return Commit()
-        close_all(descriptors)
-        if isinstance(message, Commit):
-            for moving in offered.incomplete:
-                self._mover.forget(moving)
-            offered.incomplete.clear()
-            return message
-        if isinstance(message, Abort):
             return None
-        raise ValueError(f"{type(message).__name__} instead of a decision")
 
-    async def _adopt_incomplete(self, offered: _Offered) -> None:
-        """What they missed is gone. They have to be told, and there is nobody else to do it."""
-        while offered.incomplete:
-            moving = offered.incomplete.pop()
-            await self._mover.arrive(moving, Late())
-            moving.connection.disconnect(InsufficientState())
-
-    def _forget(self, offered: _Offered) -> None:
-        for moving in (*offered.arriving.values(), *offered.incomplete):
-            self._mover.forget(moving)
+    async def _claim(self, offered: _Offered, commit: Commit | None) -> None:
+        """Serve those that nobody else has."""
+        late = {} if commit is None else commit.late
+        while (place := offered.claims.next()) is not None:
+            if place in offered.arriving:
+                await self._mover.arrive(offered.arriving.pop(place), late.get(place, Late()))
+            elif commit is None and place in offered.incomplete:
+                # What they missed is gone. They have to be told, and nobody else is left to do it.
+                moving = offered.incomplete.pop(place)
+                await self._mover.arrive(moving, Late())
+                moving.connection.disconnect(InsufficientState())

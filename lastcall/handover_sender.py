@@ -4,28 +4,26 @@ import logging
 import os
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import anyio
 
 from lastcall.connection import Connection, Paused
-from lastcall.handover_messages import Abort, Commit, Done, Hello, Offer, Prepared, Welcome
+from lastcall.handover_messages import Commit, Done, Hello, Offer, Prepared, Welcome
 from lastcall.logs import log_event
 from lastcall.moving import Mover, Moving
 from lastcall.moving_out import HandOver
 from lastcall.process_identity import ProcessIdentity
-from lastcall.socket_handover import BATCH, HandoverChannel, reach, socket_path
+from lastcall.socket_handover import BATCH, Claims, HandoverChannel, reach, socket_path
 from lastcall.worker import Worker
 from lastcall.worker_coordinator import WorkerRecord
 
 HELLO_TIME = 0.5
 """Seconds to answer before anything is frozen: a stopped worker must not delay the notice."""
-PREPARE_TIME = 1.0
-"""Seconds to answer an offer, while the clients of the batch are served by nobody."""
-DONE_TIME = 5.0
-"""Seconds after which who said that it would go on with them is taken for dead."""
+PAUSE_TIME = 0.9
+"""Seconds for which the clients of a batch may be served by nobody; then it is taken back."""
 BUSY_TIME = 0.05
 """Seconds for which clients are not read from, so that what they asked for can be done."""
 AVOID_TIME = 2.0
@@ -60,7 +58,6 @@ class HandoverSender:
         itself = ProcessIdentity.of(os.getpid())
         self._started = itself.started if itself else 0
         self._avoided: dict[int, float] = {}
-        self._unaborted: list[HandoverChannel] = []
 
     async def round(self, siblings: Sequence[WorkerRecord]) -> None:
         """See `HandOver.round`."""
@@ -123,8 +120,7 @@ class HandoverSender:
                 if frozen:
                     await self._offer(channel, frozen, target)
             finally:
-                if channel not in self._unaborted:
-                    channel.close()
+                channel.close()
 
     async def _say_hello(self, batch: Sequence[Connection], target: Target) -> HandoverChannel:
         channel = await reach(socket_path(self._run_dir, target.pid))
@@ -157,61 +153,83 @@ class HandoverSender:
         self, channel: HandoverChannel, frozen: Sequence[Moving], target: Target
     ) -> None:
         since = anyio.current_time()
+        failure: Exception | None = None
+        batch = _Batch(frozen)
         try:
-            with anyio.fail_after(PREPARE_TIME):
-                states = [each.state.encode() for each in frozen]
-                await channel.send(Offer(states), [each.descriptor for each in frozen])
-                prepared = await channel.expect(Prepared)
-                refused = _chosen(frozen, prepared.refused)
-        except Exception as error:  # whatever it is, nobody may stay frozen
-            await self._take_back(frozen)
-            await self._abort(channel)
+            batch.claims = Claims.of(len(frozen))
+            with anyio.fail_after(PAUSE_TIME):
+                await self._converse(channel, batch)
+        except Exception as error:  # noqa: BLE001  (whatever it is, nobody may stay frozen)
+            failure = error
             self._avoided[target.pid] = anyio.current_time() + AVOID_TIME
-            raise NotTakenError(str(error) or "no answer to an offer") from error
-        await self._commit(channel, frozen, refused)
-        self.longest_pause = max(self.longest_pause, anyio.current_time() - since)
-        if refused:
-            raise NotTakenError(f"{len(refused)} of {len(frozen)} were refused")
-
-    async def _commit(
-        self, channel: HandoverChannel, frozen: Sequence[Moving], refused: Sequence[Moving]
-    ) -> None:
-        leaving = [each for each in frozen if each not in refused]
-        places = {place: each for place, each in enumerate(frozen) if each in leaving}
-        written = {n: each.late for n, each in places.items() if each.has_late}
-        try:
-            with anyio.fail_after(DONE_TIME):
-                await channel.send(Commit(written))
-                await channel.expect(Done)
-        except (OSError, EOFError, ValueError) as error:
-            if channel.has_sent_nothing:
-                # It died before it could know that they are its own.
-                await self._take_back(leaving)
-            else:
-                await self._mover.lose(leaving)
-            raise NotTakenError("it died while it took them") from error
-        finally:
-            await self._take_back(refused)
-        for moving in leaving:
-            self._mover.departed(moving)
-        self.moved += len(leaving)
-
-    async def _take_back(self, frozen: Sequence[Moving]) -> None:
-        for moving in frozen:
+        # Now it is decided, whatever the other one does, or does when it wakes up.
+        left, taken = batch.divide()
+        for moving in left:
             await self._mover.take_back(moving)
+        if failure is None or isinstance(failure, TimeoutError):
+            self._departed(taken)
+        else:
+            await self._mover.lose(taken)
+        self.longest_pause = max(self.longest_pause, anyio.current_time() - since)
+        if failure is not None:
+            raise NotTakenError(str(failure) or "it did not take them in time") from failure
+        if left:
+            raise NotTakenError(f"{len(left)} of {len(frozen)} were refused")
 
-    async def _abort(self, channel: HandoverChannel) -> None:
-        if channel.is_inside_message:
-            return  # half an offer is none
-        try:
-            with anyio.fail_after(HELLO_TIME):
-                await channel.send(Abort())
-        except TimeoutError:
-            # It is stopped, and its end of the stream is full. A stream that ended here would tell
-            # it that we are dead and the connections its own, so this one must not end.
-            self._unaborted.append(channel)
-        except OSError:
-            pass  # it is dead
+    async def _converse(self, channel: HandoverChannel, batch: "_Batch") -> None:
+        # Whoever announces our clients as gone after our death must not count these: from the next
+        # line on the other worker has them then.
+        self._worker.record()
+        states = [each.state.encode() for each in batch.frozen]
+        await channel.send(Offer(states), batch.descriptors)
+        prepared = await channel.expect(Prepared)
+        batch.refuse(prepared.refused)
+        late = {place: each.late for place, each in enumerate(batch.frozen) if each.has_late}
+        await channel.send(Commit(late))
+        await channel.expect(Done)
+
+    def _departed(self, taken: Sequence[Moving]) -> None:
+        for moving in taken:
+            self._mover.departed(moving)
+        self.moved += len(taken)
+
+
+@dataclass(slots=True)
+class _Batch:
+    """Connections that are offered."""
+
+    frozen: Sequence[Moving]
+    claims: Claims | None = None
+    """None: this worker is short of descriptors, and all stay."""
+    refused: set[int] = field(default_factory=set)
+
+    @property
+    def descriptors(self) -> list[int]:
+        """What goes with the offer."""
+        claims = [] if self.claims is None else [self.claims.descriptor]
+        return [*claims, *(each.descriptor for each in self.frozen)]
+
+    def refuse(self, places: Sequence[int]) -> None:
+        """The other worker will not serve those at *places*.
+
+        Raises:
+            ValueError: they were not offered.
+        """
+        if not all(0 <= place < len(self.frozen) for place in places):
+            raise ValueError("it refuses what was not offered")
+        self.refused.update(places)
+
+    def divide(self) -> tuple[list[Moving], list[Moving]]:
+        """Those that stay here from now on, and those that the other worker has claimed."""
+        left = set(range(len(self.frozen)))
+        if self.claims is not None:
+            left = self.claims.rest() | self.refused
+            self.claims.close()
+        places = list(enumerate(self.frozen))
+        return (
+            [each for place, each in places if place in left],
+            [each for place, each in places if place not in left],
+        )
 
 
 def _batches(connections: Sequence[Connection]) -> list[Sequence[Connection]]:
@@ -219,12 +237,6 @@ def _batches(connections: Sequence[Connection]) -> list[Sequence[Connection]]:
     slow = [each for each in connections if each.backlog >= LARGE_BACKLOG]
     whole = [quick[start : start + BATCH] for start in range(0, len(quick), BATCH)]
     return [*whole, *([each] for each in slow)]
-
-
-def _chosen(frozen: Sequence[Moving], places: Sequence[int]) -> list[Moving]:
-    if not all(0 <= place < len(frozen) for place in places):
-        raise ValueError("it refuses what was not offered")
-    return [frozen[place] for place in sorted(set(places))]
 
 
 if TYPE_CHECKING:

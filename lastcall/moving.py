@@ -110,10 +110,12 @@ class Mover:
             transport=frozen.state,
         )
         catch_ups = [hub.hold(connection, channel, since) for channel, since in positions]
+        self._worker.offered(connection)
         return Moving(connection, parked, frozen.descriptor, catch_ups, state)
 
     async def take_back(self, moving: Moving) -> None:
         """Go on here, as if nothing had been."""
+        self._worker.kept(moving.connection)
         moving.transport = self._thaw(moving.state, moving.connection)
         await self._go_on(moving)
 
@@ -134,6 +136,7 @@ class Mover:
             with suppress(OSError):
                 client.shutdown(socket.SHUT_WR)
             moving.connection.ended_by = why
+            self._worker.kept(moving.connection)
             self._worker.ended(moving.connection, why.code)
         # A socket that is closed with something unread resets, and that may overtake our last word.
         with anyio.move_on_after(FAREWELL_TIME):

@@ -11,6 +11,8 @@ from lastcall.worker_coordinator import Coordinator, WorkerRecord
 
 HOPE_TIME = 0.75
 """Seconds without a hand-over after which clients are told, whoever may still come for them."""
+SUCCESSOR_TIME = 10.0
+"""Seconds for which clients are not told because a worker that could take them is starting."""
 
 
 class HandOver(Protocol):
@@ -39,7 +41,8 @@ class MovingOut:
     """Hands connections over as long as there is somebody to take them.
 
     A client that moves shall notice nothing, so it is not told that the server leaves while there
-    is hope. There is, until nothing has moved for `HOPE_TIME` or every sibling leaves as well.
+    is hope. There is, until nothing has moved for `HOPE_TIME` or every sibling leaves as well; and
+    longer where a successor is on its way, for `SUCCESSOR_TIME` at most.
     """
 
     def __init__(
@@ -57,6 +60,7 @@ class MovingOut:
         self._clock = clock
         self._seen = 0
         self.hopes_until = -math.inf
+        self._patient_until = -math.inf
 
     @property
     def hopes(self) -> bool:
@@ -77,10 +81,18 @@ class MovingOut:
         """Seconds for which a client was served by nobody, at most."""
         return self._hand_over.longest_pause
 
-    def begin(self) -> None:
-        """Hope, if there is a way."""
+    @property
+    def awaits_successor(self) -> bool:
+        """Whether whoever is here, or comes now, will probably be taken by a worker that starts."""
+        is_patient = self.hopes and self._clock() < self._patient_until
+        return is_patient and self._coordinator.expects_successor()
+
+    def begin(self, deadline: float = math.inf) -> None:
+        """Hope, if there is a way; and be patient until *deadline* at the latest."""
         if self._has_way:
-            self.hopes_until = self._clock() + HOPE_TIME
+            now = self._clock()
+            self.hopes_until = now + HOPE_TIME
+            self._patient_until = min(now + SUCCESSOR_TIME, deadline)
 
     def look(self) -> None:
         """What has moved since the last look is reason to hope on."""
@@ -97,11 +109,16 @@ class MovingOut:
             if ready:
                 await self._round(ready)
             else:
-                siblings = self._coordinator.siblings()
-                # Where nobody is, or somebody starts, there may soon be one who is ready.
-                if siblings and all(each.state == "draining" for each in siblings):
-                    self._give_up_hope()
+                self._look_for_hope()
             changed()
+
+    def _look_for_hope(self) -> None:
+        siblings = self._coordinator.siblings()
+        # Where nobody is, or somebody starts, there may soon be one who is ready.
+        if siblings and all(each.state == "draining" for each in siblings):
+            self._give_up_hope()
+        elif self.awaits_successor:
+            self.hopes_until = max(self.hopes_until, self._clock() + HOPE_TIME)
 
     async def _round(self, ready: Sequence[WorkerRecord]) -> None:
         try:

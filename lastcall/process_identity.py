@@ -48,6 +48,15 @@ class ProcessIdentity:
         """Whether this very process still runs."""
         return type(self).of(self.pid) == self
 
+    def children(self) -> list[Self]:
+        """The processes that it has started and that run; none where the system does not tell."""
+        lists = []
+        with contextlib.suppress(OSError):
+            # Each thread has a list of its own.
+            lists = [path.read_text() for path in Path(f"/proc/{self.pid}/task").glob("*/children")]
+        found = [type(self).of(int(pid)) for pids in lists for pid in pids.split()]
+        return [child for child in found if child is not None]
+
     def signal(self, number: signal.Signals) -> bool:
         """Send *number* to this very process, never a later one of its pid; False if gone."""
         if not hasattr(os, "pidfd_open"):

@@ -109,6 +109,24 @@ class RunDirectory:
         seen = [_look_at(self.path / name) for name in names if name.endswith(kind)]
         return [file for file in seen if file is not None]
 
+    def handover_path(self, pid: int) -> Path:
+        """Where the worker *pid* listens for connections that are handed to it."""
+        return self.path / f"handover-{pid}"
+
+    def clear_after(self, pid: int) -> None:
+        """Remove what a dead worker listened on, unless another has its pid by now."""
+        if not any(file.lives and file.pid == pid for file in self.worker_files("ALIVE")):
+            with contextlib.suppress(OSError):
+                self.handover_path(pid).unlink()
+
+    def masters_children(self) -> list[ProcessIdentity]:
+        """Whom the master has started and who runs; none if a worker without one made this."""
+        with contextlib.suppress(ValueError):
+            master = ProcessIdentity.parse(self.path.name)
+            if master.pid != os.getpid() and master.is_running():
+                return master.children()
+        return []
+
     def master_files(self) -> list[WorkerFile]:
         """Return the files of masters of ours, living or not."""
         return self._files("MASTER")

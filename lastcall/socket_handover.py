@@ -12,6 +12,7 @@ import anyio
 from lastcall.forked_child import forget, keep_from_children
 from lastcall.handover_messages import MAX_MESSAGE, HandoverMessage, decode, encode
 from lastcall.peer_credentials import peer_of
+from lastcall.run_directory import RunDirectory
 
 BATCH = 64
 """Connections in one offer, at most; the kernel passes 253 descriptors at once."""
@@ -27,10 +28,6 @@ class HandoverChannel:
         peer.settimeout(0)
         keep_from_children(peer.fileno())
         self._socket = peer
-        self.has_sent_nothing = True
-        """Of the last message: the other side cannot know of it."""
-        self.is_inside_message = False
-        """Whether the last message was begun and could not be ended."""
         self._received = bytearray()
         self._descriptors: list[int] = []
 
@@ -48,7 +45,6 @@ class HandoverChannel:
         encoded = encode(message)
         rest = memoryview(len(encoded).to_bytes(_LENGTH) + encoded)
         rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))]
-        self.has_sent_nothing = True
         while rest:
             try:
                 sent = self._socket.sendmsg([rest], rights if descriptors else [])
@@ -57,7 +53,6 @@ class HandoverChannel:
             else:
                 # The descriptors went with the first byte.
                 rest, descriptors = rest[sent:], ()
-                self.has_sent_nothing, self.is_inside_message = False, bool(rest)
 
     async def receive(self) -> tuple[HandoverMessage, list[int]]:
         """Receive a message, and the descriptors that came with it, which are the caller's.
@@ -104,7 +99,7 @@ class HandoverChannel:
         return taken
 
     def _read(self) -> None:
-        room = socket.CMSG_SPACE(BATCH * array.array("i").itemsize)
+        room = socket.CMSG_SPACE((BATCH + 1) * array.array("i").itemsize)
         close_on_exec = getattr(socket, "MSG_CMSG_CLOEXEC", 0)
         try:
             data, ancillary, flags, _ = self._socket.recvmsg(_READ, room, close_on_exec)
@@ -125,6 +120,52 @@ class HandoverChannel:
         self._received += data
 
 
+class Claims:
+    """Whose each connection of a batch is: a pipe with a byte for each, and who reads it has it.
+
+    The kernel gives a byte to one reader. So two workers that look at the same moment never both
+    have a connection, and neither has to wait for the word of one that is stopped or dead.
+    """
+
+    def __init__(self, descriptor: int) -> None:
+        """Take part by *descriptor*, which is ours from here on."""
+        self.descriptor = descriptor
+
+    @classmethod
+    def of(cls, count: int) -> "Claims":
+        """Nobody has claimed any of *count* connections yet.
+
+        Raises:
+            OSError: this worker is short of descriptors.
+        """
+        reader, writer = os.pipe()
+        keep_from_children(reader)
+        for end in (reader, writer):
+            os.set_blocking(end, False)
+        os.write(writer, bytes(range(count)))
+        os.close(writer)
+        return cls(reader)
+
+    def next(self) -> int | None:
+        """Claim one; its place in the batch, or None: no one is left."""
+        places = self._read(1)
+        return places[0] if places else None
+
+    def rest(self) -> set[int]:
+        """Claim whatever is left; their places."""
+        return set(self._read(BATCH))
+
+    def close(self) -> None:
+        """Claim nothing any more."""
+        close_all([self.descriptor])
+
+    def _read(self, size: int) -> bytes:
+        try:
+            return os.read(self.descriptor, size)
+        except BlockingIOError:  # empty, and a forked child has the other end
+            return b""
+
+
 def close_all(descriptors: Sequence[int]) -> None:
     """Close descriptors that nobody needs."""
     for descriptor in descriptors:
@@ -135,7 +176,7 @@ def close_all(descriptors: Sequence[int]) -> None:
 
 def socket_path(run_dir: Path, pid: int) -> Path:
     """Where the worker *pid* listens for connections that are handed to it."""
-    return run_dir / f"handover-{pid}"
+    return RunDirectory(run_dir).handover_path(pid)
 
 
 async def reach(path: Path) -> HandoverChannel:

@@ -91,11 +91,18 @@ class Worker:
         self.connections.adopt(connection)
         self._account_for(connection, 1)
 
+    def offered(self, connection: Connection) -> None:
+        """The client may be another worker's soon: were we killed, it would not be gone with us."""
+        self._account_for(connection, -1)
+
+    def kept(self, connection: Connection) -> None:
+        """The client that was offered is ours."""
+        self._account_for(connection, 1)
+
     def moved(self, connection: Connection) -> None:
-        """The client is another worker's: forget it, as if it had never been here."""
+        """The client that was offered is another worker's: forget it, as if it had never been."""
         self.connections.disconnect(connection)
         self.commands.forget(connection)
-        self._account_for(connection, -1)
         self.unsubscribe(connection)
 
     def commanded(self, connection: Connection, command: Command) -> None:

@@ -99,6 +99,10 @@ class Coordinator(Protocol):
         """Return those that accept connections, as far as one can tell: not those that hang."""
         ...
 
+    def expects_successor(self) -> bool:
+        """Whether a younger worker is on its way that is not ready yet, as far as one can tell."""
+        ...
+
     def claim_dead(self) -> list[WorkerRecord]:
         """Return workers that died before they were done, each to one survivor and once."""
         ...
@@ -194,14 +198,35 @@ class WorkerCoordinator:
         alert = [file for file in self._living() if file.touched > time.time() - SILENCE]
         return [record for record in map(WorkerRecord.read, alert) if record.state == "ready"]
 
+    def expects_successor(self) -> bool:
+        """See `Coordinator.expects_successor`: it has no file before the application is imported.
+
+        So the master is asked whom it has started. Processes that are older than this worker are
+        its siblings, or serve the master itself.
+        """
+        if self._is_forked():
+            return False
+        arrived = {self._pid}
+        for file in self._others():
+            if file.lives and WorkerRecord.read(file).state == "starting":
+                return True
+            arrived.add(file.pid)
+        arrived.update(file.pid for file in self._run_dir.worker_files("DONE"))
+        own_start = self._record.started
+        return any(
+            child.started > own_start and child.pid not in arrived
+            for child in self._run_dir.masters_children()
+        )
+
     def claim_dead(self) -> list[WorkerRecord]:
         """See `Coordinator.claim_dead`: who removes the file has claimed it."""
         if self._is_forked():
             return []
         self._reappear()
-        return [
-            WorkerRecord.read(file) for file in self._others() if not file.lives and _remove(file)
-        ]
+        dead = [file for file in self._others() if not file.lives and _remove(file)]
+        for file in dead:
+            self._run_dir.clear_after(file.pid)
+        return [WorkerRecord.read(file) for file in dead]
 
     def finish(self, *, stopping: bool) -> bool:
         """See `Coordinator.finish`."""
@@ -332,6 +357,10 @@ class SoleWorker:
     def ready_siblings(self) -> list[WorkerRecord]:
         """Return nobody."""
         return []
+
+    def expects_successor(self) -> bool:
+        """Nobody comes."""
+        return False
 
     def claim_dead(self) -> list[WorkerRecord]:
         """Return nobody."""

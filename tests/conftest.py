@@ -22,10 +22,18 @@ LOOPS = {
 }
 
 RUN_DIRECTORY = {"open", "sweep", "remove_if_deserted"}
-PROCESS_IDENTITY = {"of"}
+PROCESS_IDENTITY = {"of", "children"}
 NEIGHBOURHOOD = {"find_neighbourhood"}
 HANDOVER = {"listening"}
-COORDINATOR = {"arrive", "update", "_living", "claim_dead", "finish", "leave"}
+COORDINATOR = {
+    "arrive",
+    "update",
+    "_living",
+    "expects_successor",
+    "claim_dead",
+    "finish",
+    "leave",
+}
 
 
 @pytest.fixture(params=list(LOOPS))

@@ -256,6 +256,7 @@ class FakeCoordinator(SoleWorker):
         self.states: list[State] = []
         self.finished: list[bool] = []
         self.announced: dict[str, int] = {}
+        self.successor = False
         self.looks = 0
         self.at_look: Callable[[], object] = lambda: None
 
@@ -275,6 +276,9 @@ class FakeCoordinator(SoleWorker):
         self.looks += 1
         self.at_look()
         return self.ready
+
+    def expects_successor(self) -> bool:
+        return self.successor
 
     def claim_dead(self) -> list[WorkerRecord]:
         dead, self.dead = self.dead, []

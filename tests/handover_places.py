@@ -117,6 +117,7 @@ class Place:
         hooks.on_message = lambda _, message: self.view.publish(CHANNEL, str(message).encode())
         hooks.on_disconnect = lambda _, code: self.ends.append(code)
         self.tasks: set[asyncio.Task[None]] = set()
+        self.coordinator = FakeCoordinator()
         self.worker = Worker(
             settings=Settings(**{"max_backlog": 50_000_000, **settings}),
             endpoints=self.endpoints,
@@ -125,7 +126,7 @@ class Place:
             connections=ConnectionManager(self.hub, lambda: None),
             commands=Commands(self.endpoints, self._start, print, settings.get("message_rate", 0)),
             announcements=Announcements(0),
-            coordinator=FakeCoordinator(),
+            coordinator=self.coordinator,
             max_connections=100,
         )
         self.path = socket_path(run_dir, pid)
@@ -137,6 +138,11 @@ class Place:
     @property
     def record(self) -> WorkerRecord:
         return WorkerRecord(self.pid, state="ready", connections=self.worker.connections.count)
+
+    @property
+    def announced(self) -> dict[str, int]:
+        """What the others would have to say, were this worker killed."""
+        return self.coordinator.announced
 
     @property
     def connection(self) -> Connection:

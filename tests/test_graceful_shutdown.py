@@ -13,6 +13,7 @@ from lastcall.connection import Connection
 from lastcall.connection_manager import ConnectionManager
 from lastcall.graceful_shutdown import SAME_CTRL_C, GracefulShutdown, Why
 from lastcall.hub import Hub
+from lastcall.moving_out import HandOver, NoHandOver
 from lastcall.settings import SHUTDOWN_NOTICE, Settings
 from lastcall.stop_limit import StopLimit
 from lastcall.worker_coordinator import WorkerRecord
@@ -43,6 +44,7 @@ class Scene:
 
     settings: dict[str, float] = field(default_factory=dict)
     host: FakeHost = field(default_factory=FakeHost)
+    hand_over: HandOver | None = None
     ahead: float = 0
 
     def __post_init__(self) -> None:
@@ -58,6 +60,7 @@ class Scene:
             self.connections,
             self.coordinator,
             StopLimit(settings.shutdown_timeout, "LASTCALL_SHUTDOWN_TIMEOUT"),
+            hand_over=self.hand_over,
             settling_time=0.001,
             clock=lambda: anyio.current_time() + self.ahead,
         )
@@ -259,6 +262,43 @@ async def test_a_stop_outweighs_a_recycling_and_its_ctrl_c_is_the_first() -> Non
 
     assert scene.coordinator.finished == [True]
     assert scene.host.stopped == [False]
+
+
+async def test_a_stop_after_a_recycling_is_over_tells_the_master_too() -> None:
+    """By then it may be the last one, and nobody else is left to say so."""
+    scene = Scene()
+    async with scene.running():
+        scene.shutdown.request(Why.RECYCLED)
+        await scene.shutdown.finished.wait()
+        assert scene.coordinator.finished == [False]
+        scene.shutdown.on_signal(signal.SIGTERM)
+        scene.shutdown.on_signal(signal.SIGTERM)
+
+    assert scene.coordinator.finished == [False, True]
+    assert scene.host.stopped == []
+
+
+async def test_who_leaves_serves_newcomers_while_a_successor_starts() -> None:
+    """A stock master replaces one worker after the other, whoever is ready."""
+    scene = Scene(hand_over=NoHandOver())
+    scene.coordinator.successor = True
+    async with scene.running():
+        scene.shutdown.on_signal(signal.SIGTERM)
+        await scene.until(lambda: scene.coordinator.looks > 5)
+        connection, transport = scene.join()
+        transport.movable = True
+        for _ in range(10):
+            looks = scene.coordinator.looks
+            await scene.put_forward(0.5)
+            await scene.until(lambda: scene.coordinator.looks > looks + 2)  # noqa: B023  (waited for)
+        assert not scene.shutdown.refuses
+        assert not scene.shutdown.finished.is_set()
+        assert transport.messages == []
+        assert scene.host.changes == []
+        connection.ended(1000)
+        scene.coordinator.ready = [WorkerRecord(7, state="ready")]
+
+    assert scene.host.changes == ["stop listening", "stop"]
 
 
 async def test_a_failed_worker_lets_everybody_go_now_and_wants_a_successor() -> None:

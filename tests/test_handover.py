@@ -21,7 +21,6 @@ from lastcall.broker.base import StreamPosition
 from lastcall.errors import ServerShutdown
 from lastcall.handover_messages import (
     VERSION,
-    Abort,
     Commit,
     ConnectionState,
     Done,
@@ -36,6 +35,7 @@ from lastcall.handover_messages import (
 from lastcall.handover_receiver import HandoverReceiver
 from lastcall.moving import Moving
 from lastcall.socket_handover import (
+    Claims,
     HandoverChannel,
     accept,
     close_all,
@@ -52,7 +52,7 @@ pytestmark = pytest.mark.anyio
 @pytest.fixture(autouse=True)
 def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """A busy machine is no silent worker."""
-    for name in ("HELLO_TIME", "PREPARE_TIME", "DONE_TIME"):
+    for name in ("HELLO_TIME", "PAUSE_TIME"):
         monkeypatch.setattr(handover_sender, name, TIMEOUT)
     for name in ("SUBSCRIBE_TIME", "HISTORY_TIME"):
         monkeypatch.setattr(handover_receiver, name, TIMEOUT)
@@ -245,7 +245,21 @@ async def takes_the_offer_and_dies(channel: HandoverChannel) -> None:
 
 async def takes_the_offer_and_hangs(channel: HandoverChannel) -> None:
     await takes_the_offer_and_dies(channel)
-    assert isinstance((await channel.receive())[0], Abort)
+    with pytest.raises(EOFError):
+        await channel.receive()
+
+
+async def prepares_and_hangs(channel: HandoverChannel) -> None:
+    await takes_the_offer_and_dies(channel)
+    await channel.send(Prepared([]))
+    await channel.expect(Commit)
+    await silent(channel)
+
+
+async def dies_before_it_claims(channel: HandoverChannel) -> None:
+    await takes_the_offer_and_dies(channel)
+    await channel.send(Prepared([]))
+    await channel.expect(Commit)
 
 
 async def prepares_and_dies(channel: HandoverChannel) -> None:
@@ -267,15 +281,17 @@ async def talks_nonsense(channel: HandoverChannel) -> None:
         takes_the_offer_and_dies,
         takes_the_offer_and_hangs,
         prepares_and_dies,
+        prepares_and_hangs,
+        dies_before_it_claims,
         talks_nonsense,
     ],
 )
-async def test_a_receiver_that_does_not_prepare_costs_nothing(
+async def test_a_receiver_that_claims_nobody_costs_nothing(
     tmp_path: Path, script: Script, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The client is served on by its old worker; what was published meanwhile is not lost."""
     monkeypatch.setattr(handover_sender, "HELLO_TIME", 0.2)
-    monkeypatch.setattr(handover_sender, "PREPARE_TIME", 0.2)
+    monkeypatch.setattr(handover_sender, "PAUSE_TIME", 0.2)
     async with two_places(tmp_path) as (old, _, bus), client_of(old) as client:
 
         async def and_publishes(channel: HandoverChannel) -> None:
@@ -292,18 +308,27 @@ async def test_a_receiver_that_does_not_prepare_costs_nothing(
     assert old.ends == [1000]
 
 
-async def test_a_receiver_that_dies_after_the_commit_ends_its_clients_in_order(
+async def claim_all(channel: HandoverChannel) -> list[int]:
+    """Claim all that is offered; their sockets."""
+    await welcomes_and_dies(channel)
+    _, (claims, *clients) = await channel.receive()
+    await channel.send(Prepared([]))
+    await channel.expect(Commit)
+    assert Claims(claims).rest() == set(range(len(clients)))
+    close_all([claims])
+    return clients
+
+
+async def test_a_receiver_that_dies_with_clients_it_has_claimed_ends_them_in_order(
     tmp_path: Path,
 ) -> None:
     """Nobody knows what they have heard: 1012, and they come back."""
 
-    async def dies_after_the_commit(channel: HandoverChannel) -> None:
-        await takes_the_offer_and_dies(channel)
-        await channel.send(Prepared([]))
-        await channel.expect(Commit)
+    async def claims_and_dies(channel: HandoverChannel) -> None:
+        close_all(await claim_all(channel))
 
     async with two_places(tmp_path) as (old, _, _bus), client_of(old) as client:
-        async with played(tmp_path, dies_after_the_commit) as pid:
+        async with played(tmp_path, claims_and_dies) as pid:
             await old.sender.round([replace(old.record, pid=pid)])
         with pytest.raises(ConnectionClosed) as closed:
             await client.recv()
@@ -313,14 +338,90 @@ async def test_a_receiver_that_dies_after_the_commit_ends_its_clients_in_order(
     assert old.ends == [1012]
 
 
-async def offer(old: Place, new: Place) -> tuple[HandoverChannel, Moving]:
+async def test_a_receiver_that_hangs_with_clients_it_has_claimed_has_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is stopped, and so are its clients, like all that it has. When it goes on, so do they."""
+    monkeypatch.setattr(handover_sender, "PAUSE_TIME", 0.2)
+    async with two_places(tmp_path) as (old, _, _bus), client_of(old) as client:
+        taken: list[int] = []
+
+        async def claims_and_hangs(channel: HandoverChannel) -> None:
+            taken.extend(await claim_all(channel))
+            await silent(channel)
+
+        async with played(tmp_path, claims_and_hangs) as pid:
+            await old.sender.round([replace(old.record, pid=pid)])
+            assert old.sender.moved == 1
+            assert old.worker.connections.count == 0
+            await client.send("are you there?")
+            (descriptor,) = taken
+            with socket.socket(fileno=descriptor) as kept:
+                kept.settimeout(TIMEOUT)
+                assert kept.recv(100)  # nobody has read from it, and nobody has closed it
+    assert not old.ends
+
+
+async def test_a_receiver_that_wakes_up_too_late_has_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(handover_sender, "PAUSE_TIME", 0.2)
+    async with two_places(tmp_path) as (old, new, bus), client_of(old) as client:
+        may_go_on = asyncio.Event()
+        complete = new.mover.complete
+
+        async def sleeps(arriving: Any, within: float) -> None:
+            await may_go_on.wait()
+            await complete(arriving, within)
+
+        monkeypatch.setattr(new.mover, "complete", sleeps)
+        await old.sender.round([new.record])
+        bus.publish("meanwhile")
+        may_go_on.set()
+        await new.host.until(lambda: new.hub.head(CHANNEL) is None)
+        assert new.worker.connections.count == old.sender.moved == 0
+        await hears(client, "meanwhile")
+        await is_served_by(old, client)
+
+
+async def test_who_is_being_offered_is_not_missed_if_their_worker_is_killed(
+    tmp_path: Path,
+) -> None:
+    """Its last record is all that the others know; by then another may have them."""
+    async with two_places(tmp_path, announcements=True) as (old, new, _), client_of(old) as client:
+        counts: list[dict[str, int]] = []
+        prepare = new.mover.prepare
+
+        def look(state: bytes, descriptor: int) -> Moving:
+            counts.append(old.announced)
+            return prepare(state, descriptor)
+
+        new.mover.prepare = look  # type: ignore[method-assign]
+        new.endpoints._by_name, endpoints = {}, new.endpoints._by_name  # noqa: SLF001  (refused)
+        old.worker.record()
+        assert old.announced == {CHANNEL: 1}
+        await old.sender.round([new.record])
+        old.worker.record()
+        assert old.announced == {CHANNEL: 1}  # it came back
+        new.endpoints._by_name = endpoints  # noqa: SLF001  (and now not)
+        await old.sender.round([new.record])
+        old.worker.record()
+        new.worker.record()
+        assert counts == [{}, {}]
+        assert (old.announced, new.announced) == ({}, {CHANNEL: 1})
+        await client.close()
+
+
+async def offer(old: Place, new: Place) -> tuple[HandoverChannel, Moving, Claims]:
     """As far as a sender comes before it decides."""
     channel = await reach(new.path)
     await channel.send(Hello(1, [CHANNEL]))
     assert await channel.expect(Welcome) == Welcome()
     (moving,) = old.mover.freeze([old.connection])
-    await channel.send(Offer([moving.state.encode()]), [moving.descriptor])
-    return channel, moving
+    claims = Claims.of(1)
+    descriptors = [claims.descriptor, moving.descriptor]
+    await channel.send(Offer([moving.state.encode()]), descriptors)
+    return channel, moving, claims
 
 
 @pytest.mark.parametrize("has_prepared", [True, False])
@@ -328,10 +429,11 @@ async def test_a_sender_that_dies_before_the_commit_leaves_its_clients_to_the_re
     tmp_path: Path, *, has_prepared: bool
 ) -> None:
     async with two_places(tmp_path) as (old, new, bus), client_of(old) as client:
-        channel, moving = await offer(old, new)
+        channel, moving, claims = await offer(old, new)
         if has_prepared:
             assert await channel.expect(Prepared) == Prepared([])
         bus.publish("meanwhile")
+        claims.close()
         channel.close()
         await new.host.until(lambda: new.worker.connections.count)
         old.mover.departed(moving)
@@ -345,8 +447,9 @@ async def test_a_dead_senders_client_whose_history_is_gone_is_told(tmp_path: Pat
         await new.worker.listen([CHANNEL])
         for text in ("one", "two"):
             bus.publish(text)
-        channel, moving = await offer(old, new)
+        channel, moving, claims = await offer(old, new)
         assert await channel.expect(Prepared) == Prepared([0])
+        claims.close()
         channel.close()
         old.mover.departed(moving)
         with pytest.raises(ConnectionClosed) as closed:
@@ -355,12 +458,13 @@ async def test_a_dead_senders_client_whose_history_is_gone_is_told(tmp_path: Pat
         assert (closed.value.rcvd.code, closed.value.rcvd.reason) == (3010, "insufficient state")
 
 
-async def test_an_abort_leaves_nothing_behind(tmp_path: Path) -> None:
+async def test_what_is_taken_back_leaves_nothing_behind(tmp_path: Path) -> None:
     async with two_places(tmp_path) as (old, new, bus), client_of(old) as client:
-        channel, moving = await offer(old, new)
+        channel, moving, claims = await offer(old, new)
         await channel.expect(Prepared)
         bus.publish("meanwhile")
-        await channel.send(Abort())
+        assert claims.rest() == {0}
+        claims.close()
         channel.close()
         await old.mover.take_back(moving)
         await hears(client, "meanwhile")
@@ -372,12 +476,14 @@ async def test_an_abort_leaves_nothing_behind(tmp_path: Path) -> None:
 async def test_what_its_worker_writes_while_it_is_frozen_arrives(tmp_path: Path) -> None:
     async with two_places(tmp_path) as (old, new, _), client_of(old) as client:
         connection = old.connection
-        channel, moving = await offer(old, new)
+        channel, moving, claims = await offer(old, new)
         await channel.expect(Prepared)
         connection.send("just for you")
         assert moving.has_late
         await channel.send(Commit({0: moving.late}))
         await channel.expect(Done)
+        assert claims.rest() == set()
+        claims.close()
         channel.close()
         old.mover.departed(moving)
         connection.send("too late")
@@ -387,11 +493,12 @@ async def test_what_its_worker_writes_while_it_is_frozen_arrives(tmp_path: Path)
 
 async def test_who_is_closed_while_frozen_is_closed(tmp_path: Path) -> None:
     async with two_places(tmp_path) as (old, new, _), client_of(old) as client:
-        channel, moving = await offer(old, new)
+        channel, moving, claims = await offer(old, new)
         await channel.expect(Prepared)
         old.worker.connections.close(1, ServerShutdown())
         await channel.send(Commit({0: moving.late}))
         await channel.expect(Done)
+        claims.close()
         channel.close()
         old.mover.departed(moving)
         with pytest.raises(ConnectionClosed) as closed:
@@ -442,10 +549,13 @@ async def test_a_state_that_makes_no_sense_is_refused_alone(tmp_path: Path) -> N
             msgspec.structs.replace(good, transport=b"").encode(),
             good.encode(),
         ]
-        await channel.send(Offer(states), [moving.descriptor] * len(states))
+        claims = Claims.of(len(states))
+        descriptors = [claims.descriptor, *[moving.descriptor] * len(states)]
+        await channel.send(Offer(states), descriptors)
         assert await channel.expect(Prepared) == Prepared([0, 1, 2, 3, 4])
         await channel.send(Commit())
         await channel.expect(Done)
+        claims.close()
         channel.close()
         old.mover.departed(moving)
         await is_served_by(new, client)
@@ -539,7 +649,6 @@ def test_any_bytes_are_a_state_or_a_value_error(data: bytes) -> None:
         Prepared([1, 2]),
         Commit({3: Late([b"frame"], (1012, "why"))}),
         Done(),
-        Abort(),
     ],
 )
 def test_messages_come_as_they_went(message: Any) -> None:

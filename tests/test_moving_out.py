@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 import anyio
 import pytest
 
-from lastcall.moving_out import HOPE_TIME, HandOver, MovingOut
+from lastcall.moving_out import HOPE_TIME, SUCCESSOR_TIME, HandOver, MovingOut
 from lastcall.worker_coordinator import WorkerRecord
 from tests.fakes import FakeCoordinator
 
@@ -124,6 +124,37 @@ async def test_there_is_some_where_somebody_may_come(others: tuple[WorkerRecord,
     moving = moving_out(Clock(), Moves(), coordinator)
     async with running(moving, lambda: coordinator.looks >= 3):
         assert moving.hopes
+
+
+async def test_a_successor_that_starts_is_waited_for_but_not_for_ever() -> None:
+    clock, coordinator = Clock(), Siblings()
+    coordinator.successor = True
+    moving = moving_out(clock, Moves(), coordinator)
+    began = clock.now
+    coordinator.at_look = lambda: setattr(clock, "now", clock.now + 0.5)
+    async with running(moving, lambda: not moving.hopes):
+        pass
+    assert SUCCESSOR_TIME <= clock.now - began <= SUCCESSOR_TIME + HOPE_TIME + 0.5
+
+
+async def test_a_successor_is_not_waited_for_beyond_the_end_of_the_drain() -> None:
+    clock, coordinator = Clock(), Siblings()
+    coordinator.successor = True
+    moving = MovingOut(Moves(), coordinator, 0.001, clock)
+    moving.begin(clock.now + 0.5)
+    assert moving.awaits_successor
+    clock.now += 0.5
+    assert not moving.awaits_successor
+
+
+async def test_a_successor_is_no_hope_where_everybody_leaves() -> None:
+    """Whoever is still being imported is told to leave like everybody else."""
+    coordinator = Siblings(WorkerRecord(1, state="draining"))
+    coordinator.successor = True
+    moving = moving_out(Clock(), Moves(), coordinator)
+    async with running(moving, lambda: coordinator.looks >= 1):
+        assert not moving.hopes
+        assert not moving.awaits_successor
 
 
 async def test_an_error_ends_in_the_classic_drain(caplog: pytest.LogCaptureFixture) -> None:

@@ -35,6 +35,18 @@ def test_a_later_process_with_the_same_pid_is_a_stranger() -> None:
     assert not stranger.signal(signal.SIGKILL)
 
 
+def test_knows_the_children_that_run() -> None:
+    with subprocess.Popen(["/bin/sh", "-c", "sleep 60 & read end; kill $!"], stdin=-1) as parent:
+        identity = ProcessIdentity.of(parent.pid)
+        assert identity is not None
+        while not (children := identity.children()):
+            pass
+        assert [child.is_running() for child in children] == [True]
+        assert children[0].started >= identity.started
+        parent.communicate()
+    assert identity.children() == []
+
+
 def test_signals_the_process_it_names_and_knows_its_end() -> None:
     child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
     identity = ProcessIdentity.of(child.pid)

@@ -11,6 +11,7 @@ import pytest
 from lastcall.handover_messages import MAX_MESSAGE, Done, Offer
 from lastcall.socket_handover import (
     BATCH,
+    Claims,
     HandoverChannel,
     accept,
     close_all,
@@ -33,11 +34,11 @@ async def test_descriptors_come_with_a_message_that_is_larger_than_any_buffer() 
     reader, writer = os.pipe()
     offer = Offer([bytes(3_000_000)] * 2)
     async with asyncio.timeout(TIMEOUT):
-        sending = asyncio.create_task(one.send(offer, [writer] * BATCH))
+        sending = asyncio.create_task(one.send(offer, [writer] * (BATCH + 1)))
         message, descriptors = await two.receive()
         await sending
     assert message == offer
-    assert len(descriptors) == BATCH
+    assert len(descriptors) == BATCH + 1  # the claims go with the sockets
     assert not any(map(os.get_inheritable, descriptors))
     os.write(descriptors[-1], b"through")
     assert os.read(reader, 100) == b"through"
@@ -61,7 +62,6 @@ async def test_what_nobody_took_is_closed() -> None:
         await two.receive()
     with pytest.raises(OSError, match="Broken pipe"):
         await two.send(Done())
-    assert two.has_sent_nothing
     two.close()
 
 
@@ -94,6 +94,28 @@ async def test_a_length_that_nobody_would_send() -> None:
         await channel.receive()
     channel.close()
     one.close()
+
+
+def test_a_claim_is_given_once() -> None:
+    mine = Claims.of(3)
+    theirs = Claims(os.dup(mine.descriptor))
+    assert (theirs.next(), mine.next()) == (0, 1)
+    assert theirs.rest() == {2}
+    assert mine.next() is None
+    assert mine.rest() == set()
+    mine.close()
+    theirs.close()
+
+
+def test_claims_that_a_child_holds_open_make_nobody_wait() -> None:
+    """A thread may fork in the middle of it."""
+    reader, writer = os.pipe()
+    os.set_blocking(reader, False)
+    claims = Claims(reader)
+    assert claims.next() is None
+    assert claims.rest() == set()
+    claims.close()
+    os.close(writer)
 
 
 async def test_other_users_are_turned_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

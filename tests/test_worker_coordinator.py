@@ -9,6 +9,7 @@ import json
 import logging
 import os
 import signal
+import subprocess
 import time
 from pathlib import Path
 
@@ -166,6 +167,46 @@ def test_a_master_is_told_and_may_have_gone_since(tmp_path: Path) -> None:
         coordinator.leave()
 
 
+def test_a_process_of_the_master_that_has_not_arrived_is_a_successor(tmp_path: Path) -> None:
+    """Before the application is imported there is no file that could say so."""
+    with subprocess.Popen(["/bin/sh", "-c", "sleep 60 & read end; kill $!"], stdin=-1) as process:
+        master = ProcessIdentity.of(process.pid)
+        assert master is not None
+        while not (children := master.children()):
+            pass
+        run_dir = RunDirectory.open(master, tmp_path)
+        coordinator = WorkerCoordinator(run_dir, master)
+        coordinator.arrive()
+        assert coordinator.expects_successor()
+
+        file = run_dir.path / f"{children[0].pid}.ALIVE"
+        lock = RecordLock(file)
+        lock.write(WorkerRecord(children[0].pid, state="starting").write())
+        assert coordinator.expects_successor()
+        lock.write(WorkerRecord(children[0].pid, state="ready").write())
+        assert not coordinator.expects_successor()
+        lock.release()
+        file.rename(file.with_suffix(".DONE"))
+        assert not coordinator.expects_successor()
+        file.with_suffix(".DONE").unlink()
+        assert coordinator.expects_successor()
+
+        process.communicate()
+        assert not coordinator.expects_successor()
+        coordinator.leave()
+
+
+def test_where_a_worker_has_no_master_its_own_children_are_no_successors(tmp_path: Path) -> None:
+    itself = ProcessIdentity.of(os.getpid())
+    assert itself is not None
+    coordinator = WorkerCoordinator(RunDirectory.open(itself, tmp_path), None)
+    coordinator.arrive()
+    with subprocess.Popen(["/bin/cat"], stdin=-1) as child:
+        assert not coordinator.expects_successor()
+        child.communicate()
+    coordinator.leave()
+
+
 GARBAGE = [
     b"",
     b"{",
@@ -222,6 +263,23 @@ def test_the_last_word_of_a_dead_worker_tells_how_many_clients_it_had(
 
     assert dead.connections == 137
     assert not (run_dir.path / "7.ALIVE").exists()
+
+
+def test_the_socket_of_a_dead_worker_goes_with_its_file(
+    run_dir: RunDirectory, coordinator: WorkerCoordinator
+) -> None:
+    coordinator.arrive()
+    for pid in (7, 8):
+        (run_dir.path / f"{pid}.ALIVE").write_bytes(WorkerRecord(pid).write())
+        run_dir.handover_path(pid).touch()
+    lock = RecordLock(run_dir.path / "8-2.ALIVE")  # the pid is another's by now
+    lock.write(WorkerRecord(8).write())
+
+    assert len(coordinator.claim_dead()) == 2
+
+    assert not run_dir.handover_path(7).exists()
+    assert run_dir.handover_path(8).exists()
+    lock.release()
 
 
 def test_a_dead_namesake_is_still_claimed(run_dir: RunDirectory) -> None:
