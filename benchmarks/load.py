@@ -79,7 +79,7 @@ class Load:
 
 def build(name: str, directory: Path) -> Path:
     """Compile `benchmarks/<name>.c`."""
-    program = directory / name
+    program = directory / Path(name).name
     source = ROOT / "benchmarks" / f"{name}.c"
     subprocess.run(["cc", "-O2", "-o", program, source], check=True)  # noqa: S607  (any compiler)
     return program

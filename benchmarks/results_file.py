@@ -68,8 +68,8 @@ def new_session(scale: Scale, compared: list[Candidate]) -> Session:
     """A session that begins now, on this machine."""
     return Session(
         date=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
-        machine=_machine(),
-        commit=_commit(),
+        machine=machine(),
+        commit=commit(),
         scale=asdict(scale),
         versions={each.name: each.version for each in compared},
         load_before=round(os.getloadavg()[0], 2),
@@ -86,7 +86,8 @@ def newest() -> Path:
     return max(RESULTS.glob("*.json"))
 
 
-def _machine() -> dict[str, str]:
+def machine() -> dict[str, str]:
+    """What it was measured on."""
     cpu = re.search(r"^model name\s*: (.*)$", _text("/proc/cpuinfo"), flags=re.MULTILINE)
     memory = re.search(r"^MemTotal:\s+(\d+) kB", _text("/proc/meminfo"), flags=re.MULTILINE)
     return {
@@ -101,7 +102,8 @@ def _text(path: str) -> str:
     return Path(path).read_text()
 
 
-def _commit() -> str:
+def commit() -> str:
+    """What was measured."""
     command = ["git", "describe", "--always", "--dirty", "--exclude=*"]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
     return done.stdout.strip() or "unknown"

@@ -1,0 +1,1 @@
+"""What deploys do to clients: a crowd that checks every message, and what is done to its server."""

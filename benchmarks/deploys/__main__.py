@@ -1,0 +1,70 @@
+"""`python -m benchmarks.deploys`: restart, interrupt, kill; print the table, keep the figures."""
+
+import argparse
+import tempfile
+import time
+from pathlib import Path
+
+from benchmarks.deploys import chaos, interruptions, restarts
+from benchmarks.deploys.crowd import build_crowd
+from benchmarks.deploys.page import PAGE, render, targets
+from benchmarks.deploys.results import Part, newest_parts, say
+
+PARTS = ("restarts", "interruptions", "chaos")
+
+
+def main() -> None:
+    """Do what the command line says."""
+    parser = argparse.ArgumentParser(prog="scripts/bench deploys", description=__doc__)
+    parser.add_argument("parts", nargs="*", choices=[*PARTS, []], help="all if none is named")
+    parser.add_argument("--quick", action="store_true", help="a moment of each: does it still run?")
+    parser.add_argument("--rounds", type=int, default=200, help="of chaos")
+    parser.add_argument("--seed", type=int, default=time.time_ns() % 1_000_000)
+    parser.add_argument("--write", action="store_true", help="keep the figures, and write the page")
+    parser.add_argument("--page", action="store_true", help="only write the page")
+    asked = parser.parse_args()
+    if not asked.page:
+        with tempfile.TemporaryDirectory(prefix="lcd-") as directory:
+            program = build_crowd(Path(directory))
+            for name in asked.parts or PARTS:
+                part = _MEASURES[name](program, asked)
+                print(targets(part.outcomes), flush=True)
+                if asked.write:
+                    part.write()
+    if asked.page or asked.write:
+        PAGE.write_text(render(newest_parts()))
+
+
+def measure_restarts(program: Path, asked: argparse.Namespace) -> Part:
+    """Rows 1, 3 and 4: everybody stays, under our master and under the stock one."""
+    scale = restarts.QUICK if asked.quick else restarts.Scale()
+    outcomes, figures = [], {}
+    for name, runner in (("lastcall serve", restarts.OWN), ("stock uvicorn", restarts.STOCK)):
+        say(f"{scale.restarts} restarts of {name}")
+        done = restarts.rolling_restarts(runner, program, scale, say)
+        outcomes += restarts.judge(name, done, scale)
+        figures[name] = restarts.figures(done)
+    command = "scripts/bench deploys restarts"
+    return Part("restarts", outcomes, command, restarts.notes(scale, figures), figures)
+
+
+def measure_interruptions(program: Path, asked: argparse.Namespace) -> Part:
+    """Row 5: a SIGTERM counts in every phase."""
+    scale = restarts.QUICK if asked.quick else interruptions.SCALE
+    times = 2 if asked.quick else 20
+    return interruptions.measure(restarts.OWN, program, scale, times, asked.seed)
+
+
+def measure_chaos(program: Path, asked: argparse.Namespace) -> Part:
+    """Row 7: who is killed takes nobody along."""
+    rounds = 6 if asked.quick else asked.rounds
+    return chaos.measure(program, rounds, asked.seed)
+
+
+_MEASURES = {
+    "restarts": measure_restarts,
+    "interruptions": measure_interruptions,
+    "chaos": measure_chaos,
+}
+
+main()
