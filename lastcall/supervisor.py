@@ -96,6 +96,11 @@ class Supervisor:
         logger.info("Master [%d] ends with exit status %d", os.getpid(), status)
         return status
 
+    @property
+    def _is_beside_another(self) -> bool:
+        """Whether it is another master as yet that stands for this server."""
+        return self._predecessor is not None and self._predecessor.serves
+
     def _step(self, now: float) -> None:
         self._workforce.step(now)
         self._succession.step(now)
@@ -103,7 +108,7 @@ class Supervisor:
             self._predecessor.step(self._workforce)
         if self._workforce.has_ended:
             self._control.close()  # who is left of us only passes signals on
-        elif self._predecessor is None or not self._predecessor.serves:
+        elif not self._is_beside_another:
             self._control.keep()  # until then it is the master before us that is spoken to
 
     def _serves(self) -> None:
@@ -156,7 +161,7 @@ class Supervisor:
                 pass
             case _ if workforce.is_stopping:
                 logger.info("%s received, but the server is stopping", number.name)
-            case _ if self._predecessor is not None and self._predecessor.serves:
+            case _ if self._is_beside_another:
                 logger.info("%s received, but this master has not taken over yet", number.name)
             case _:
                 self._change(number, now)
@@ -183,7 +188,7 @@ class Supervisor:
         workforce = self._workforce
         count = len(workforce.workers)
         logger.info("%s received: %s %d workers", number.name, step.value, count)
-        if not workforce.is_stopping:
+        if not (workforce.is_stopping or self._is_beside_another):
             notify("STOPPING=1")
         workforce.stop(f"{number.name} came", now)
         self._close_sockets()

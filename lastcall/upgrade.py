@@ -25,7 +25,10 @@ STARTING_TIME = 10.0
 
 
 class UpgradeToken(msgspec.Struct, kw_only=True):
-    """What the old master passes to the new one in its environment."""
+    """What the old master passes to the new one in its environment.
+
+    Releases that are neighbours pass it in both directions: a field that is added has a default.
+    """
 
     old: str
     """Identity of who passes it: it is meant for its child, and for nobody further down."""

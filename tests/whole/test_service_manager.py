@@ -78,6 +78,31 @@ def test_manager_that_names_no_start_keeps_its_process(manager: socket.socket) -
         assert served.ended() == 0
 
 
+def test_manager_hears_nothing_from_a_master_that_has_not_taken_over(
+    manager: socket.socket, tmp_path: Path
+) -> None:
+    late = tmp_path / "late"
+    with Served.start(
+        "--workers",
+        "2",
+        MISBEHAVE="start late",
+        MISBEHAVE_WHILE=str(late),
+        NOTIFY_SOCKET=manager.getsockname(),
+        INVOCATION_ID="0" * 32,
+    ) as served:
+        served.ready()
+        late.touch()
+        served.signal(signal.SIGUSR2)
+        served.hear("starting late")
+        served.signal(signal.SIGTERM)
+        assert served.ended() == 0
+
+    assert [manager.recv(1000) for _ in range(2)] == [b"READY=1", b"STOPPING=1"]
+    manager.settimeout(0)
+    with pytest.raises(BlockingIOError):
+        manager.recv(1000)
+
+
 def test_socket_of_the_manager_outlives_upgrades_and_restarts() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         number = listener.fileno()
@@ -87,6 +112,7 @@ def test_socket_of_the_manager_outlives_upgrades_and_restarts() -> None:
             assert url.endswith(f":{listener.getsockname()[1]}")
             served.signal(signal.SIGUSR2)
             _, pids = upgraded(served)
+            served.hear("Upgrade 1 complete")
             assert int(httpx.get(url).text) in pids
             served.signal(signal.SIGTERM)
             assert served.ended() == 0

@@ -31,7 +31,8 @@ def test_new_master_takes_over_and_who_started_the_first_sees_one_process(tmp_pa
         with request_in_flight(url, served) as held:
             served.signal(signal.SIGUSR2)
             second, pids = upgraded(served)
-            assert int(httpx.get(url).text) in pids
+            # The old ones take requests until they have heard of it, and then no more.
+            wait_until(lambda: int(httpx.get(url).text) in pids, 20)
             assert finish(held) in old
         served.hear("Upgrade 1 complete")
 
