@@ -1,7 +1,9 @@
 """The command line: `lastcall serve | check-settings | version`, and those of a running server."""
 
+import logging
 import os
 import platform
+import signal
 import socket
 import sys
 from contextlib import AbstractContextManager, ExitStack, suppress
@@ -29,6 +31,8 @@ from lastcall.systemd_notify import notify, passed_descriptors
 from lastcall.upgrade import UpgradeToken, take_token
 from lastcall.uvicorn_options import OUR_SERVER, Options, serve_command, take_worker_limits
 from lastcall.uvicorn_server import StoppableServer, log_running
+
+logger = logging.getLogger("lastcall")
 
 app = typer.Typer(
     name="lastcall",
@@ -109,7 +113,15 @@ def _serve_here(config: uvicorn.Config, sockets: list[socket.socket], place: str
         log_running(place)
         notify("READY=1")
 
+    if os.name == "posix":
+        # Meant well, and deadly by default.
+        signal.signal(signal.SIGUSR2, lambda *_: logger.error(_NO_UPGRADE))
     return StoppableServer(config, ready).run_to_status(sockets)
+
+
+_NO_UPGRADE = (
+    "SIGUSR2 received: only a master can be upgraded, `lastcall serve --workers 2` or more"
+)
 
 
 @app.command()

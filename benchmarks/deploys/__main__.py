@@ -5,12 +5,13 @@ import tempfile
 import time
 from pathlib import Path
 
-from benchmarks.deploys import chaos, interruptions, restarts
+from benchmarks.deploys import chaos, interruptions, restarts, upgrades
 from benchmarks.deploys.crowd import build_crowd
 from benchmarks.deploys.page import PAGE, render, targets
+from benchmarks.deploys.releases import build_releases
 from benchmarks.deploys.results import Part, newest_parts, say
 
-PARTS = ("restarts", "interruptions", "chaos")
+PARTS = ("restarts", "upgrades", "interruptions", "chaos")
 
 
 def main() -> None:
@@ -48,6 +49,14 @@ def measure_restarts(program: Path, asked: argparse.Namespace) -> Part:
     return Part("restarts", outcomes, command, restarts.notes(scale, figures), figures)
 
 
+def measure_upgrades(program: Path, asked: argparse.Namespace) -> Part:
+    """Row 2: the same with another version and another Python."""
+    with tempfile.TemporaryDirectory(prefix="lcr-") as directory:
+        releases = build_releases(Path(directory))
+        scale = restarts.QUICK if asked.quick else upgrades.SCALE
+        return upgrades.measure(releases, program, scale, say)
+
+
 def measure_interruptions(program: Path, asked: argparse.Namespace) -> Part:
     """Row 5: a SIGTERM counts in every phase."""
     scale = restarts.QUICK if asked.quick else interruptions.SCALE
@@ -63,6 +72,7 @@ def measure_chaos(program: Path, asked: argparse.Namespace) -> Part:
 
 _MEASURES = {
     "restarts": measure_restarts,
+    "upgrades": measure_upgrades,
     "interruptions": measure_interruptions,
     "chaos": measure_chaos,
 }

@@ -6,12 +6,13 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from benchmarks.deploys.crowd import Crowd, Report, crowd_on, quantile
 from benchmarks.deploys.results import Outcome
-from tests.server_process import ServerProcess, run_server, wait_until
+from tests.server_process import ROOT, ServerProcess, run_server, wait_until
 
 ROOMS = "benchmarks.deploys.rooms:app"
 OWN = (sys.executable, "-m", "lastcall", "serve")
@@ -81,12 +82,12 @@ class Restarts:
 
 @contextlib.contextmanager
 def served(
-    runner: Sequence[str], program: Path, scale: Scale, **settings: Any
+    runner: Sequence[str], program: Path, scale: Scale, cwd: Path = ROOT, **settings: Any
 ) -> Iterator[tuple[ServerProcess, Crowd]]:
     """A server with rooms, and a crowd in them that talks."""
     settings = {"announcements": False, "heartbeat_interval": 0, "shutdown_timeout": 60} | settings
     with (
-        run_server(command=[*runner, ROOMS], workers=scale.workers, **settings) as server,
+        run_server(command=[*runner, ROOMS], workers=scale.workers, cwd=cwd, **settings) as server,
         crowd_on(program, server.port, "/rooms", scale.rooms) as crowd,
     ):
         crowd.connect(scale.clients)
@@ -99,30 +100,45 @@ def rolling_restarts(
 ) -> Restarts:
     """Restart by SIGHUP again and again, under load."""
     with served(runner, program, scale) as (server, crowd):
-        crowd.newcomers(NEWCOMERS)
-        time.sleep(2)
-        crowd.report()
-        time.sleep(5)
-        quiet = crowd.report()
-        restarts = []
-        for _ in range(scale.restarts):
-            restarts.append(restart(server, crowd, scale.workers))
-            say(f"{restarts[-1].seconds:.1f} s: {restarts[-1].report}")
-        crowd.newcomers(0)
-        time.sleep(1)
-        crowd.settle()
-        end = crowd.report()
-        crowd.leave()
-        server.send_signal(signal.SIGTERM)
-        server.wait(30)
+        return again_and_again(
+            server, crowd, scale, lambda _: server.send_signal(signal.SIGHUP), say
+        )
+
+
+def again_and_again(
+    server: ServerProcess,
+    crowd: Crowd,
+    scale: Scale,
+    how: Callable[[int], object],
+    say: Callable[[str], object],
+) -> Restarts:
+    """Replace all workers, *how* the number of the time says, while clients talk and come."""
+    crowd.newcomers(NEWCOMERS)
+    time.sleep(2)
+    crowd.report()
+    time.sleep(5)
+    quiet = crowd.report()
+    restarts = []
+    for number in range(scale.restarts):
+        restarts.append(restart(server, crowd, scale.workers, partial(how, number)))
+        say(f"{restarts[-1].seconds:.1f} s: {restarts[-1].report}")
+    crowd.newcomers(0)
+    time.sleep(1)
+    crowd.settle()
+    end = crowd.report()
+    crowd.leave()
+    server.send_signal(signal.SIGTERM)
+    server.wait(30)
     return Restarts(quiet, restarts, end)
 
 
-def restart(server: ServerProcess, crowd: Crowd, workers: int) -> Restart:
+def restart(
+    server: ServerProcess, crowd: Crowd, workers: int, how: Callable[[], object]
+) -> Restart:
     """Replace all workers, and see what the crowd says of it."""
     old = {*server.worker_pids()}
     since = time.monotonic()
-    server.send_signal(signal.SIGHUP)
+    how()
 
     def is_over() -> bool:
         return len(server.worker_pids()) == workers and not old & {
@@ -139,11 +155,24 @@ def restart(server: ServerProcess, crowd: Crowd, workers: int) -> Restart:
 def judge(runner: str, done: Restarts, scale: Scale) -> list[Outcome]:
     """What the targets say of it."""
     seconds = [each.seconds for each in done.restarts]
+    under = f"`{runner}`, {scale.workers} workers, SIGHUP {scale.restarts} times"
+    outcomes = everybody_stays(under, done, scale)
+    told = done.sum("told")
+    took = f"{min(seconds):.1f} to {max(seconds):.1f} s"
+    if runner == "lastcall serve":
+        outcomes.append(short_pause(under, done))
+    else:
+        measured = f"{took}; {told} heard the notice"
+        outcomes.append(Outcome(f"{under}: seconds", measured, max(seconds) < 30))
+    return outcomes
+
+
+def everybody_stays(under: str, done: Restarts, scale: Scale) -> list[Outcome]:
+    """Whether nobody was disturbed who was here, and nobody who came."""
     wrong = {name: done.sum(name) for name in ("lost", "doubled", "out_of_order", "other_stories")}
     counts = ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in wrong.items())
-    under = f"`{runner}`, {scale.workers} workers, SIGHUP {scale.restarts} times"
     clients = f"{scale.clients:,} clients, {scale.rate:g} messages a second"
-    outcomes = [
+    return [
         Outcome(
             f"{under}: {clients}: nobody disconnected, nothing lost, doubled or out of order",
             f"{done.disconnects} disconnected, {counts}; {done.sum('heard'):,} messages heard",
@@ -155,16 +184,14 @@ def judge(runner: str, done: Restarts, scale: Scale) -> list[Outcome]:
             not done.failures,
         ),
     ]
-    told = done.sum("told")
-    took = f"{min(seconds):.1f} to {max(seconds):.1f} s"
-    if runner == "lastcall serve":
-        pause = done.pause(0.99)
-        measured = f"{pause * 1e3:.0f} ms (longest {done.pause(1) * 1e3:.0f} ms); {took} each"
-        outcomes.append(Outcome(f"{under}: p99 pause at most 50 ms", measured, pause <= 0.05))
-    else:
-        measured = f"{took}; {told} heard the notice"
-        outcomes.append(Outcome(f"{under}: seconds", measured, max(seconds) < 30))
-    return outcomes
+
+
+def short_pause(under: str, done: Restarts) -> Outcome:
+    """Whether clients could have noticed by the silence."""
+    pause, seconds = done.pause(0.99), [each.seconds for each in done.restarts]
+    took = f"{min(seconds):.1f} to {max(seconds):.1f} s each"
+    measured = f"{pause * 1e3:.0f} ms (longest {done.pause(1) * 1e3:.0f} ms); {took}"
+    return Outcome(f"{under}: p99 pause at most 50 ms", measured, pause <= 0.05)
 
 
 def figures(done: Restarts) -> dict[str, Any]:

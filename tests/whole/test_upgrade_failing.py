@@ -192,3 +192,12 @@ def test_directory_with_too_long_a_name_is_the_answer(tmp_path: Path) -> None:
         assert ended.returncode == 1
         assert f"the master {served.process.pid} does not answer" in ended.stderr
         assert f"{run_dir} is too long" in ended.stderr
+
+
+def test_one_worker_survives_the_signal_and_says_why() -> None:
+    with Served.start() as served:
+        url = served.hear(r"running on (\S+)")[1]
+        served.signal(signal.SIGUSR2)
+        served.hear("only a master can be upgraded")
+
+        assert int(httpx.get(url).text) == served.process.pid
