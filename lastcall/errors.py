@@ -6,8 +6,31 @@ LastcallError
 │   ├── WorkerFailed            1012  come back: a part of this worker died
 │   ├── MessageTooBig           1009  send less
 │   ├── InvalidUtf8             1007  send text as UTF-8
+│   ├── ConnectionExpired       3005  come back with a fresh token
+│   ├── SubscriptionExpired     3006  come back with a fresh token
 │   ├── SlowConsumer            3008  come back and read faster
-│   └── InsufficientState       3010  come back: what was published meanwhile is lost
+│   ├── InsufficientState       3010  come back: what was published meanwhile is lost
+│   ├── NoPong                  3012  come back: the connection seemed dead
+│   ├── InvalidToken            3500  stay away: the token is not ours, or of somebody else
+│   ├── BadRequest              3501  stay away: this is not the protocol
+│   ├── Stale                   3502  stay away: connected, but never said who
+│   ├── ForceDisconnect         3503  stay away: the application says so
+│   ├── ChannelLimit            3505  stay away: too many server-side subscriptions
+│   ├── PermissionDenied        3507  stay away: not allowed to connect
+│   └── NotAvailable            3508  stay away: nobody handles this here
+├── Refused                 this client: one command is answered with an error, the rest goes on
+│   ├── InternalError            100  try again
+│   ├── Unauthorized             101
+│   ├── UnknownChannel           102  there is no such namespace
+│   ├── NotPermitted             103
+│   ├── MethodNotFound           104
+│   ├── AlreadySubscribed        105
+│   ├── LimitExceeded            106
+│   ├── BadCommand               107  a field has a value that cannot be
+│   ├── FeatureOff               108  this channel does not have it
+│   ├── TokenExpired             109  fetch another and try again
+│   ├── TooManyRequests          111  try again later
+│   └── Unrecoverable            112  start over from the top
 ├── BrokerUnavailable       the operator: nothing can be published now
 ├── PartDied                the operator: this worker is broken and leaves
 ├── UnrecoverablePosition   the reader of a history: start over from its top
@@ -81,6 +104,183 @@ class InsufficientState(Disconnect):
     code = 3010
     reason = "insufficient state"
     is_servers_own = True
+
+
+class ConnectionExpired(Disconnect):
+    """The token's time is over and the client did not bring another."""
+
+    code = 3005
+    reason = "connection expired"
+
+
+class SubscriptionExpired(Disconnect):
+    """The time of a server-side subscription is over and nobody extended it."""
+
+    code = 3006
+    reason = "subscription expired"
+
+
+class NoPong(Disconnect):
+    """The client did not answer a ping in time."""
+
+    code = 3012
+    reason = "no pong"
+
+
+class InvalidToken(Disconnect):
+    """The token was not made with one of our keys, or for somebody or something else."""
+
+    code = 3500
+    reason = "invalid token"
+
+
+class BadRequest(Disconnect):
+    """The client sent what this protocol does not have, or not now."""
+
+    code = 3501
+    reason = "bad request"
+
+
+class Stale(Disconnect):
+    """The client did not say who it is in time."""
+
+    code = 3502
+    reason = "stale"
+
+
+class ForceDisconnect(Disconnect):
+    """The application disconnected the client for good."""
+
+    code = 3503
+    reason = "force disconnect"
+
+
+class ChannelLimit(Disconnect):
+    """More server-side subscriptions than a connection may have."""
+
+    code = 3505
+    reason = "channel limit"
+
+
+class PermissionDenied(Disconnect):
+    """This client may not connect."""
+
+    code = 3507
+    reason = "permission denied"
+
+
+class NotAvailable(Disconnect):
+    """The client sent a message, and the application does not listen to messages."""
+
+    code = 3508
+    reason = "not available"
+
+
+class Refused(LastcallError):  # noqa: N818  (the field's word; the command failed, not we)
+    """One command of a client is answered with an error.
+
+    An application raises one of its own with ``Refused(code, message)``, where 400 to 1999 are
+    free for it. *temporary*: the client shall try again.
+    """
+
+    code: int = 100
+    message: str = "internal server error"
+    temporary: bool = False
+
+    def __init__(
+        self, code: int | None = None, message: str = "", *, temporary: bool | None = None
+    ) -> None:
+        """Take what is not given from the class."""
+        self.code = self.code if code is None else code
+        self.message = message or self.message
+        self.temporary = self.temporary if temporary is None else temporary
+        super().__init__(f"{self.code} {self.message}")
+
+
+class InternalError(Refused):
+    """Something of ours went wrong."""
+
+    code = 100
+    message = "internal server error"
+    temporary = True
+
+
+class Unauthorized(Refused):
+    """Nobody knows who this is."""
+
+    code = 101
+    message = "unauthorized"
+
+
+class UnknownChannel(Refused):
+    """The channel's namespace is not configured."""
+
+    code = 102
+    message = "unknown channel"
+
+
+class NotPermitted(Refused):
+    """Known, and not allowed."""
+
+    code = 103
+    message = "permission denied"
+
+
+class MethodNotFound(Refused):
+    """The application has no such method."""
+
+    code = 104
+    message = "method not found"
+
+
+class AlreadySubscribed(Refused):
+    """One connection subscribes to a channel once."""
+
+    code = 105
+    message = "already subscribed"
+
+
+class LimitExceeded(Refused):
+    """More subscriptions than a connection may have."""
+
+    code = 106
+    message = "limit exceeded"
+
+
+class BadCommand(Refused):
+    """A field of the command has a value that cannot be."""
+
+    code = 107
+    message = "bad request"
+
+
+class FeatureOff(Refused):
+    """The channel has no history, no presence, or whatever was asked for."""
+
+    code = 108
+    message = "not available"
+
+
+class TokenExpired(Refused):
+    """The token was good once."""
+
+    code = 109
+    message = "token expired"
+
+
+class TooManyRequests(Refused):
+    """The server has too much to do, or is leaving."""
+
+    code = 111
+    message = "too many requests"
+    temporary = True
+
+
+class Unrecoverable(Refused):
+    """The stream no longer reaches back to the client's position."""
+
+    code = 112
+    message = "unrecoverable position"
 
 
 class BrokerUnavailable(LastcallError):  # noqa: N818  (says what is so, like the others)
