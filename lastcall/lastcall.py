@@ -16,7 +16,7 @@ from starlette.websockets import WebSocket
 
 from lastcall.admission import Admission
 from lastcall.attachment import attach
-from lastcall.broker.base import StreamPosition
+from lastcall.broker.base import Kind, StreamPosition
 from lastcall.draining import Draining
 from lastcall.errors import SettingsError
 from lastcall.health import health_router
@@ -171,11 +171,11 @@ class Lastcall(Endpoint):
         Raises (when awaited):
             BrokerUnavailable: it was not accepted.
         """
-        data, binary = _encode(payload)
+        data, kind = _encode(payload)
         if not _in_event_loop():
             raise RuntimeError("publish works in the event loop: use publish_sync in a thread")
         return self.now.worker.broker.publish(
-            channel, data, binary=binary, idempotency_key=idempotency_key
+            channel, data, kind=kind, idempotency_key=idempotency_key
         )
 
     def publish_sync(
@@ -216,15 +216,14 @@ class Lastcall(Endpoint):
         return None if now.worker.hub.is_available else "broker unavailable"
 
 
-def _encode(payload: Payload) -> tuple[bytes, bool]:
-    """The payload's bytes, and whether they are binary."""
+def _encode(payload: Payload) -> tuple[bytes, Kind]:
     if isinstance(payload, str):
-        return payload.encode(), False
+        return payload.encode(), Kind.TEXT
     if isinstance(payload, bytes | bytearray | memoryview):
-        return bytes(payload), True
+        return bytes(payload), Kind.BINARY
     if isinstance(payload, BaseModel):
-        return payload.model_dump_json().encode(), False
-    return msgspec.json.encode(payload), False
+        return payload.model_dump_json().encode(), Kind.JSON
+    return msgspec.json.encode(payload), Kind.JSON
 
 
 def _in_event_loop() -> bool:

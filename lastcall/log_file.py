@@ -11,11 +11,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from lastcall.broker.base import HistoryLimits, Publication, StreamPosition
+from lastcall.broker.base import HistoryLimits, Kind, Publication, StreamPosition
 from lastcall.doubles import KEY_SECONDS
 from lastcall.errors import LastcallError
 from lastcall.log_schema import UnusableLogError, begin, check, connect, damage_named
-from lastcall.stream_log import Batch, LogState, StreamState
+from lastcall.stream_log import Append, Batch, LogState, StreamState
 
 logger = logging.getLogger(__name__)
 
@@ -137,7 +137,7 @@ class LogFile:
         """Read what the limits allow up to *end*, in ascending order."""
         with self._use():
             rows = self._all(
-                "SELECT at, data, offset, binary FROM publications"
+                "SELECT at, data, offset, kind, about FROM publications"
                 " WHERE channel = ? AND offset > ? AND offset <= ? AND at > ? ORDER BY offset",
                 self._channels.get(channel),
                 end.offset - limits.size,
@@ -145,8 +145,8 @@ class LogFile:
                 now - limits.ttl,
             )
         return [
-            (at, Publication(channel, data, offset, end.epoch, bool(binary)))
-            for at, data, offset, binary in rows
+            (at, Publication(channel, data, offset, end.epoch, Kind(kind), about))
+            for at, data, offset, kind, about in rows
         ]
 
     def trim(self, limits: HistoryLimits, now: float) -> bool:
@@ -216,10 +216,11 @@ class LogFile:
     def _insert(self, batch: Batch) -> None:
         channels = self._channels
         self._connection.executemany(
-            "INSERT INTO publications (channel, offset, at, publisher, sequence, binary, data)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO publications"
+            " (channel, offset, at, publisher, sequence, kind, about, data)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
             [
-                (channels[p.channel], p.offset, batch.at, a.publisher, a.sequence, p.binary, p.data)
+                (channels[p.channel], p.offset, batch.at, *_source(a), p.kind, p.about, p.data)
                 for p, a in zip(batch.publications, batch.appends, strict=True)
             ],
         )
@@ -300,3 +301,7 @@ class LogFile:
         if self._beside is not None:
             self._beside.close()
         self._connection.close()
+
+
+def _source(append: Append) -> tuple[int, int]:
+    return append.publisher, append.sequence

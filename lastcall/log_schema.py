@@ -19,7 +19,7 @@ CREATE TABLE channels (
 );
 CREATE TABLE publications (
     id INTEGER PRIMARY KEY, channel INTEGER, offset INTEGER, at REAL,
-    publisher INTEGER, sequence INTEGER, binary INTEGER, data BLOB
+    publisher INTEGER, sequence INTEGER, kind INTEGER, about BLOB, data BLOB
 );
 CREATE UNIQUE INDEX publications_by_offset ON publications (channel, offset);
 CREATE TABLE keys (

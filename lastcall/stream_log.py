@@ -13,7 +13,7 @@ from itertools import islice
 
 import msgspec
 
-from lastcall.broker.base import History, HistoryLimits, Publication, StreamPosition
+from lastcall.broker.base import History, HistoryLimits, Kind, Publication, StreamPosition
 from lastcall.doubles import Keys, Sequences
 from lastcall.errors import UnrecoverablePosition
 
@@ -30,8 +30,9 @@ class Append(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
     channel: str
     data: bytes
-    binary: bool = False
+    kind: Kind = Kind.TEXT
     key: str = ""
+    about: bytes = b""
     publisher: int = 0
     sequence: int = 0
     settled: int = 0
@@ -249,7 +250,7 @@ class StreamLog:
         batch.heads[channel] = offset
         batch.appends.append(append)
         batch.publications.append(
-            Publication(channel, append.data, offset, stream.epoch, append.binary)
+            Publication(channel, append.data, offset, stream.epoch, append.kind, append.about)
         )
         if append.key:
             batch.keys[channel, append.key] = position

@@ -80,9 +80,9 @@ class View:
         raise NotImplementedError
 
     def publish(
-        self, channel: str, data: bytes, *, binary: bool = False, idempotency_key: str = ""
+        self, channel: str, data: bytes, *, idempotency_key: str = "", **content: Any
     ) -> "asyncio.Future[StreamPosition]":
-        assert (channel, binary, idempotency_key) == (CHANNEL, False, "")
+        assert (channel, content, idempotency_key) == (CHANNEL, {}, "")
         future: asyncio.Future[StreamPosition] = asyncio.get_running_loop().create_future()
         future.set_result(self._bus.publish(data.decode()))
         return future

@@ -11,7 +11,7 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from lastcall.broker.base import Broker, HistoryLimits, Publication, StreamPosition
+from lastcall.broker.base import Broker, HistoryLimits, Kind, Publication, StreamPosition
 from lastcall.broker.memory import MemoryBroker
 from lastcall.broker.unix_socket import UnixSocketBroker
 from lastcall.errors import BrokerUnavailable, UnrecoverablePosition
@@ -171,8 +171,8 @@ async def test_a_publication_arrives_as_it_was_sent(harness: tuple[Harness, int]
     async with kind.start(number) as workers:
         for worker in workers:
             await worker.broker.subscribe("smörgås")
-        position = await workers[0].broker.publish("smörgås", b"\x00\xff", binary=True)
-        expected = Publication("smörgås", b"\x00\xff", 1, position.epoch, binary=True)
+        position = await workers[0].broker.publish("smörgås", b"\x00\xff", kind=Kind.BINARY)
+        expected = Publication("smörgås", b"\x00\xff", 1, position.epoch, kind=Kind.BINARY)
         for worker in workers:
             await worker.events.count(1)
             assert worker.events.delivered == [expected]

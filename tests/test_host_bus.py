@@ -128,7 +128,7 @@ async def running_bus(limits: HistoryLimits = LIMITS, path: str = "") -> AsyncIt
 
 
 def publish(client: BusClient, data: bytes) -> "asyncio.Future[StreamPosition]":
-    return client.publish("a", data, binary=False, idempotency_key="")
+    return client.publish(Append("a", data))
 
 
 async def test_a_worker_that_was_lost_catches_up_over_many_pages() -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from lastcall.broker.base import HistoryLimits, StreamPosition
+from lastcall.broker.base import HistoryLimits, Kind, StreamPosition
 from lastcall.log_file import (
     CHUNK,
     RESEND_SECONDS,
@@ -67,7 +67,7 @@ def numbered(count: int, *, start: int = 0) -> list[Append]:
 @pytest.mark.parametrize("end", [Log.kill, lambda log: log.file.close()], ids=["kill", "close"])
 def test_everything_is_there_after_a_restart_on_the_same_boot(path: Path, end) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001
     before = Log(path)
-    positions = before.append(*numbered(3), Append("b", b"\x00", binary=True, key="k"))
+    positions = before.append(*numbered(3), Append("b", b"\x00", Kind.BINARY, "k", b'"info":{}'))
     end(before)
 
     after = Log(path)
@@ -76,7 +76,8 @@ def test_everything_is_there_after_a_restart_on_the_same_boot(path: Path, end) -
     assert after.append(*numbered(3)) == positions[:3]
     assert after.append(Append("b", b"", key="k")) == positions[3:]
     after.remembered("b")
-    assert after.log.history("b", None, None, NOW).publications[0].binary
+    (remembered,) = after.log.history("b", None, None, NOW).publications
+    assert (remembered.kind, remembered.about) == (Kind.BINARY, b'"info":{}')
     after.kill()
 
 

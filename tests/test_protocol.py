@@ -1,6 +1,6 @@
 """What every client protocol promises, and what plain text makes of it."""
 
-from lastcall.broker.base import Publication
+from lastcall.broker.base import Kind, Publication
 from lastcall.errors import Disconnect, ServerShutdown, SlowConsumer
 from lastcall.protocol.base import Message, Send
 from lastcall.protocol.plain_text import PlainText
@@ -17,7 +17,7 @@ def test_plain_text_passes_messages_on_as_they_are() -> None:
 
 def test_plain_text_publication_keeps_its_kind() -> None:
     assert PROTOCOL.publication(Publication("ws", b"hello", 1, "e")) == Message(b"hello")
-    assert PROTOCOL.publication(Publication("ws", b"\xff", 1, "e", binary=True)) == Message(
+    assert PROTOCOL.publication(Publication("ws", b"\xff", 1, "e", Kind.BINARY)) == Message(
         b"\xff", binary=True
     )
 

@@ -1,6 +1,7 @@
 """The seam between workers: what a broker promises to the hub and to whoever publishes."""
 
 from collections.abc import Sequence
+from enum import IntEnum
 from typing import TYPE_CHECKING, Protocol
 
 import msgspec
@@ -22,6 +23,16 @@ class StreamPosition(msgspec.Struct, frozen=True, array_like=True):
     epoch: str
 
 
+class Kind(IntEnum):
+    """What the bytes of a publication are; each client protocol has its own way to say them."""
+
+    TEXT = 0
+    """UTF-8."""
+    BINARY = 1
+    JSON = 2
+    """One JSON value without a line break, UTF-8."""
+
+
 class Publication(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """One message in a channel, at its place in the channel's one order."""
 
@@ -29,7 +40,9 @@ class Publication(msgspec.Struct, frozen=True, array_like=True, gc=False):
     data: bytes
     offset: int
     epoch: str
-    binary: bool = False
+    kind: Kind = Kind.TEXT
+    about: bytes = b""
+    """Members of a JSON object, without its braces, that go with the data: `"info":…,"tags":…`."""
 
 
 class History(msgspec.Struct, frozen=True):
@@ -83,7 +96,13 @@ class Broker(Protocol):
         ...
 
     def publish(
-        self, channel: str, data: bytes, *, binary: bool = False, idempotency_key: str = ""
+        self,
+        channel: str,
+        data: bytes,
+        *,
+        kind: Kind = Kind.TEXT,
+        about: bytes = b"",
+        idempotency_key: str = "",
     ) -> "asyncio.Future[StreamPosition]":
         """Append to the channel's stream and deliver to all its subscribers.
 

@@ -23,6 +23,7 @@ from lastcall.broker.bus_messages import (
 )
 from lastcall.broker.unacknowledged import ANSWER_SECONDS, Unacknowledged, fail
 from lastcall.errors import BrokerUnavailable, UnrecoverablePosition
+from lastcall.stream_log import Append
 
 NOT_RUNNING = "the broker is not running"
 
@@ -111,19 +112,15 @@ class BusClient:
         self._asked.clear()
         self._tell_available(yes=False)
 
-    def publish(
-        self, channel: str, data: bytes, *, binary: bool, idempotency_key: str
-    ) -> "asyncio.Future[StreamPosition]":
+    def publish(self, append: Append) -> "asyncio.Future[StreamPosition]":
         """See `Broker.publish`."""
         result: asyncio.Future[StreamPosition] = asyncio.get_running_loop().create_future()
         if self._events is None:
             fail(result, NOT_RUNNING)
             return result
-        append = self._unacknowledged.add(
-            channel, data, binary=binary, key=idempotency_key, result=result
-        )
-        if append is not None and self._send is not None:
-            self._send(Publish(append))
+        numbered = self._unacknowledged.add(append, result)
+        if numbered is not None and self._send is not None:
+            self._send(Publish(numbered))
         return result
 
     async def subscribe(self, channel: str) -> StreamPosition:

@@ -12,6 +12,7 @@ from lastcall.broker.base import (
     BrokerEvents,
     History,
     HistoryLimits,
+    Kind,
     StreamPosition,
 )
 from lastcall.errors import BrokerUnavailable
@@ -50,14 +51,20 @@ class MemoryBroker:
             self._events = None
 
     def publish(
-        self, channel: str, data: bytes, *, binary: bool = False, idempotency_key: str = ""
+        self,
+        channel: str,
+        data: bytes,
+        *,
+        kind: Kind = Kind.TEXT,
+        about: bytes = b"",
+        idempotency_key: str = "",
     ) -> "asyncio.Future[StreamPosition]":
         """Append to the channel's stream and deliver to its subscriber; see `Broker.publish`."""
         future: asyncio.Future[StreamPosition] = asyncio.get_running_loop().create_future()
         if self._events is None:
             future.set_exception(BrokerUnavailable("the broker is not running"))
             return future
-        append = Append(channel, data, binary, idempotency_key)
+        append = Append(channel, data, kind, idempotency_key, about)
         batch = self._log.prepare((append,), self._clock())
         self._log.apply(batch)
         if batch.publications and channel in self._subscribed:

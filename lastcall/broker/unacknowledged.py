@@ -44,30 +44,32 @@ class Unacknowledged:
         """All that has to be sent again, in order."""
         return iter([waiting.append for waiting in self._waiting.values()])
 
-    def add(
-        self,
-        channel: str,
-        data: bytes,
-        *,
-        binary: bool,
-        key: str,
-        result: "asyncio.Future[StreamPosition]",
-    ) -> Append | None:
-        """Give the next number to a publication; None if there is no room: *result* says so."""
-        if len(data) > MAX_DATA:
-            fail(result, f"{len(data)} bytes are more than the {MAX_DATA} of one publication")
+    def add(self, append: Append, result: "asyncio.Future[StreamPosition]") -> Append | None:
+        """Give the next number to *append*; None if there is no room: *result* says so."""
+        data = len(append.data) + len(append.about)
+        if data > MAX_DATA:
+            fail(result, f"{data} bytes are more than the {MAX_DATA} of one publication")
             return None
-        size = len(data) + len(channel) + len(key) + _OVERHEAD
+        size = data + len(append.channel) + len(append.key) + _OVERHEAD
         if self._bytes + size > MAX_BYTES:
             fail(result, "too many publications wait to be acknowledged")
             return None
         self._sequence += 1
         settled = next(iter(self._waiting), self._sequence) - 1
-        append = Append(channel, data, binary, key, self._publisher, self._sequence, settled)
+        numbered = Append(
+            append.channel,
+            append.data,
+            append.kind,
+            append.key,
+            append.about,
+            self._publisher,
+            self._sequence,
+            settled,
+        )
         until = result.get_loop().time() + ANSWER_SECONDS
-        self._waiting[self._sequence] = _Waiting(append, result, until, size)
+        self._waiting[self._sequence] = _Waiting(numbered, result, until, size)
         self._bytes += size
-        return append
+        return numbered
 
     def take(self, outcome: Outcome) -> None:
         """Tell the publisher what became of it."""

@@ -16,7 +16,14 @@ from typing import TYPE_CHECKING
 import anyio
 import anyio.to_thread
 
-from lastcall.broker.base import Broker, BrokerEvents, History, HistoryLimits, StreamPosition
+from lastcall.broker.base import (
+    Broker,
+    BrokerEvents,
+    History,
+    HistoryLimits,
+    Kind,
+    StreamPosition,
+)
 from lastcall.broker.bus_client import BusClient
 from lastcall.broker.bus_connection import BusConnection
 from lastcall.broker.bus_messages import (
@@ -32,6 +39,7 @@ from lastcall.broker.election_lock import ElectionLock
 from lastcall.broker.log_place import LogPlace
 from lastcall.broker.tenure import Tenure
 from lastcall.errors import SettingsError
+from lastcall.stream_log import Append
 
 if TYPE_CHECKING:
     from anyio.abc import TaskStatus
@@ -99,10 +107,16 @@ class UnixSocketBroker:
                 await anyio.to_thread.run_sync(self._tidy_up)
 
     def publish(
-        self, channel: str, data: bytes, *, binary: bool = False, idempotency_key: str = ""
+        self,
+        channel: str,
+        data: bytes,
+        *,
+        kind: Kind = Kind.TEXT,
+        about: bytes = b"",
+        idempotency_key: str = "",
     ) -> "asyncio.Future[StreamPosition]":
         """Append to the channel's stream and deliver; see `Broker.publish`."""
-        return self._client.publish(channel, data, binary=binary, idempotency_key=idempotency_key)
+        return self._client.publish(Append(channel, data, kind, idempotency_key, about))
 
     async def subscribe(self, channel: str) -> StreamPosition:
         """Start delivering *channel*; see `Broker.subscribe`."""

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from lastcall.broker.base import Publication
+from lastcall.broker.base import Kind, Publication
 from lastcall.errors import Disconnect
 from lastcall.protocol.base import ClientProtocol, Command, Message, Send
 
@@ -19,7 +19,7 @@ class PlainText:
 
     def publication(self, publication: Publication) -> Message:
         """Text as text, binary as binary."""
-        return Message(publication.data, publication.binary)
+        return Message(publication.data, publication.kind is Kind.BINARY)
 
     def notice(self, text: str) -> Message:
         """The text itself."""
