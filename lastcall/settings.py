@@ -1,87 +1,33 @@
 """Every setting: name, default, unit and what is allowed. Read once, then frozen."""
 
-import re
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Annotated, Any, Literal, get_args, get_origin
+from typing import Annotated, Literal, Self
 
-from annotated_types import Ge, Gt
-from pydantic import (
-    AfterValidator,
-    BeforeValidator,
-    Field,
-    SecretStr,
-    ValidationInfo,
-    field_validator,
+from pydantic import Field, ValidationInfo, field_validator, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from lastcall.channel_options import (
+    ChannelOptions,
+    NamespaceOrNone,
+    Namespaces,
+    WithoutNamespace,
 )
-from pydantic.fields import FieldInfo
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from lastcall.setting_values import (
+    Allowed,
+    BrokenRule,
+    Directory,
+    JoinWindow,
+    Origins,
+    PositiveSeconds,
+    Seconds,
+    Secret,
+    Text,
+    refuse_switch,
+)
 
 PREFIX = "LASTCALL_"
 
 SHUTDOWN_NOTICE = "Server is shutting down, please disconnect."
 HEARTBEAT = "Server is running..."
-
-_UNITS = {"ms": 0.001, "s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
-_DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?) *(ms|s|min|m|h|d) *")
-_ORIGIN = re.compile(r"\*|null|[a-z][a-z0-9+.-]*://[^\s/?#@,]+", re.IGNORECASE)
-
-
-@dataclass(frozen=True, slots=True)
-class Allowed:
-    """What a setting may be, in words that complete "it must be"."""
-
-    words: str
-
-
-def _seconds(value: object) -> object:
-    """Turn `500ms`, `30 min` or `1h30m` into seconds; leave the rest to pydantic."""
-    if not isinstance(value, str) or not re.fullmatch(f"({_DURATION.pattern})+", value.strip()):
-        return value
-    return sum(float(number) * _UNITS[unit] for number, unit in _DURATION.findall(value))
-
-
-def _origins(value: object) -> object:
-    """Split what stands between commas; a list from a file is one already."""
-    if isinstance(value, str):
-        return tuple(part.strip() for part in value.split(",") if part.strip())
-    return value
-
-
-def _origin(value: str) -> str:
-    if not _ORIGIN.fullmatch(value):
-        # A path or a closing slash would never match what browsers send, and never say so.
-        raise ValueError("not an origin")
-    return value.lower()
-
-
-def _home(path: Path | None) -> Path | None:
-    """Resolve `~`: neither systemd nor a TOML file does."""
-    return path and path.expanduser()
-
-
-Seconds = Annotated[
-    float,
-    BeforeValidator(_seconds),
-    Field(ge=0, allow_inf_nan=False),
-    Allowed("seconds, 0 or more, such as 30, 0.5, 500ms, 30min or 1h30m"),
-]
-PositiveSeconds = Annotated[
-    float,
-    BeforeValidator(_seconds),
-    Field(gt=0, allow_inf_nan=False),
-    Allowed("seconds, more than 0, such as 30, 0.5, 500ms, 30min or 1h30m"),
-]
-JoinWindow = Annotated[
-    float,
-    BeforeValidator(_seconds),
-    Field(ge=0, le=1, allow_inf_nan=False),
-    Allowed("0 to 1 second, such as 0.005 or 5ms; 0: one turn of the event loop"),
-]
-Text = Annotated[str, Field(min_length=1, max_length=1000), Allowed("text of 1 to 1000 characters")]
-Secret = Annotated[SecretStr | None, Field(min_length=1), Allowed("text of at least 1 character")]
-Directory = Annotated[Path | None, AfterValidator(_home), Allowed("the path of a directory")]
-Origin = Annotated[str, AfterValidator(_origin)]
 
 
 class Settings(BaseSettings):
@@ -183,23 +129,78 @@ class Settings(BaseSettings):
         ge=1,
         description="Connections a worker; unset: what the descriptor limit allows.",
     )
+    max_channels: int = Field(
+        default=128,
+        ge=1,
+        description="Channels that one connection may subscribe to.",
+    )
+    max_channel_length: int = Field(
+        default=255,
+        ge=1,
+        description="Characters in the name of a channel, at most.",
+    )
+    max_history_page: int = Field(
+        default=300,
+        ge=1,
+        description="Publications that a client gets at once from a history, at most.",
+    )
+    max_recovered: int = Field(
+        default=300,
+        ge=1,
+        description="Publications that a client may miss and still recover.",
+    )
+    ping_interval: PositiveSeconds = Field(
+        default=25,
+        description="Seconds between two pings to a client of the Centrifuge protocol.",
+    )
+    pong_timeout: PositiveSeconds = Field(
+        default=8,
+        description="Seconds until a client that does not answer a ping is let go.",
+    )
+    stale_delay: PositiveSeconds = Field(
+        default=10,
+        description="Seconds that a client has to say who it is.",
+    )
+    expired_delay: Seconds = Field(
+        default=25,
+        description="Seconds that a client has to bring a fresh token once its own has expired.",
+    )
     message_rate: float = Field(
         default=1000,
         ge=0,
         allow_inf_nan=False,
         description="Messages a second and connection before reading slows; 0: unlimited.",
     )
-    allowed_origins: Annotated[
-        tuple[Origin, ...],
-        NoDecode,
-        BeforeValidator(_origins),
-        Allowed("*, or origins such as https://chat.example.com:8443, without a path, by commas"),
-    ] = Field(
+    allowed_origins: Origins = Field(
         default=(),
         description="Origins that may connect beside the same origin, by commas; `*`: all.",
     )
     api_key: Secret = Field(default=None, description="Opens the server API; unset: closed.")
     token_secret: Secret = Field(default=None, description="Checks tokens; unset: refused.")
+    allow_anonymous: bool = Field(
+        default=False,
+        description="Let clients connect without a token, as nobody in particular.",
+    )
+    insecure: bool = Field(
+        default=False,
+        description="For development: connect without a token, and everybody may do everything.",
+    )
+    user_personal_channel: bool = Field(
+        default=False,
+        description="Subscribe each user to a channel of their own.",
+    )
+    user_personal_channel_namespace: NamespaceOrNone = Field(
+        default="",
+        description="The namespace of these channels; empty: none.",
+    )
+    channels: WithoutNamespace = Field(
+        default=ChannelOptions(),
+        description="Options of the channels without a namespace.",
+    )
+    namespaces: Namespaces = Field(
+        default_factory=dict,
+        description="Namespaces, each with the options of its channels.",
+    )
     log_format: Literal["auto", "text", "json"] = Field(
         default="auto",
         description="Form of Lastcall's log lines; auto: as the server logs.",
@@ -207,12 +208,20 @@ class Settings(BaseSettings):
 
     @field_validator("*", mode="before")
     @classmethod
-    def _no_switch_for_a_number(cls, value: Any, info: ValidationInfo) -> Any:
-        """Refuse `true` where a number belongs: pydantic would read it as 1."""
-        annotation = cls.model_fields[info.field_name or ""].annotation
-        if isinstance(value, bool) and annotation is not bool:
-            raise ValueError("a switch, not a value")
+    def _no_switch_for_a_number(cls, value: object, info: ValidationInfo) -> object:
+        refuse_switch(value, cls.model_fields[info.field_name or ""])
         return value
+
+    @model_validator(mode="after")
+    def _fit_together(self) -> Self:
+        if self.pong_timeout >= self.ping_interval:
+            raise BrokenRule("pong_timeout must be less than ping_interval")
+        namespace = self.user_personal_channel_namespace
+        if namespace and namespace not in self.namespaces:
+            raise BrokenRule(
+                f"user_personal_channel_namespace is {namespace!r}, but there is no such namespace"
+            )
+        return self
 
 
 class ServerSettings(Settings):
@@ -225,30 +234,4 @@ class ServerSettings(Settings):
     announcements: bool = Field(
         default=True,
         description="Tell a channel's clients who connects and disconnects.",
-    )
-
-
-def allowed(field: FieldInfo) -> str:
-    """What the setting may be, in words that complete "it must be"."""
-    for metadata in field.metadata:
-        if isinstance(metadata, Allowed):
-            return metadata.words
-    if get_origin(field.annotation) is Literal:
-        return " or ".join(get_args(field.annotation))
-    if field.annotation is bool:
-        return "true or false"
-    kinds = get_args(field.annotation) or (field.annotation,)
-    return ("a whole number" if int in kinds else "a number") + _bound(field)
-
-
-def is_secret(field: FieldInfo) -> bool:
-    """Whether the value must never be shown."""
-    return SecretStr in (get_args(field.annotation) or (field.annotation,))
-
-
-def _bound(field: FieldInfo) -> str:
-    return "".join(
-        f", {bound.ge} or more" if isinstance(bound, Ge) else f", more than {bound.gt}"
-        for bound in field.metadata
-        if isinstance(bound, Ge | Gt)
     )

@@ -6,7 +6,7 @@ import os
 import re
 import sys
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn, overload
@@ -14,10 +14,12 @@ from typing import Any, NoReturn, overload
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
+from lastcall.channel_options import NAME_WORDS, ChannelOptions
 from lastcall.errors import SettingsError
 from lastcall.exit_status import CANNOT_START
 from lastcall.host import FAMILY_VARIABLE, MASTER_VARIABLE, UPGRADE_VARIABLE
-from lastcall.settings import PREFIX, Settings, allowed, is_secret
+from lastcall.setting_values import BrokenRule, allowed, from_json, is_secret
+from lastcall.settings import PREFIX, Settings
 
 logger = logging.getLogger("lastcall")
 
@@ -36,6 +38,17 @@ class Given:
     value: object
     place: str
     """How to find it again: `LASTCALL_HEARTBEAT`, `heartbeat in lastcall.toml`."""
+
+    def inside(self, path: Sequence[str]) -> "Given":
+        """What this table has at *path*: its keys, from the outermost."""
+        keys = ".".join(path)
+        name, is_file, file = self.place.partition(" in ")
+        # In a file they follow the table's name, as TOML writes them.
+        place = f"{name}.{keys} in {file}" if is_file else f"{keys} in {name}"
+        value = from_json(self.value)
+        for key in path:
+            value = value.get(key) if isinstance(value, Mapping) else None
+        return Given(value, place)
 
 
 @overload
@@ -84,11 +97,34 @@ def configured_run_dir() -> Path | None:
 
 def _sentence(kind: type[Settings], error: ValidationError, values: dict[str, Given]) -> str:
     first = error.errors(include_input=False, include_url=False)[0]
-    name = str(first["loc"][0]) if first["loc"] else ""
-    if name in values:
-        return wrong_value(kind.model_fields[name], values[name])
-    # Only in an application's own subclass: a setting without a default, a rule about several.
-    return f"{PREFIX}{name.upper()}: {first['msg']}" if name else first["msg"]
+    rule = first.get("ctx", {}).get("error")
+    if not first["loc"]:  # a rule about several settings; an application may have its own
+        return str(rule) if isinstance(rule, BrokenRule) else first["msg"]
+    name, *path = (str(part) for part in first["loc"])
+    if name not in values:  # a setting without a default, in an application's own subclass
+        return f"{PREFIX}{name.upper()}: {first['msg']}"
+    value = values[name]
+    if isinstance(rule, BrokenRule):
+        return f"{value.inside(path).place if path else value.place}: {rule}"
+    if path and name in _OPTION_DEPTH:
+        return _wrong_option(kind, value, path, _OPTION_DEPTH[name])
+    return wrong_value(kind.model_fields[name], value)
+
+
+_OPTION_DEPTH = {"channels": 1, "namespaces": 2}
+"""How many keys lead from the setting to one option of a channel."""
+
+
+def _wrong_option(kind: type[Settings], table: Given, path: list[str], depth: int) -> str:
+    *_, key = path
+    if key == "[key]":
+        return f"{table.place} has the name {path[0]!r}, but a name must be {NAME_WORDS}"
+    options, value = ChannelOptions.model_fields, table.inside(path)
+    if len(path) < depth:
+        return wrong_value(kind.model_fields["channels"], value)
+    if key not in options:
+        return f"{value.place} is not an option of channels{_nearest(key, options)}"
+    return wrong_value(options[key], value)
 
 
 def cannot_start(reason: object) -> NoReturn:

@@ -34,7 +34,7 @@ class Layer:
 LAYERS = (
     Layer(
         "values and promises",
-        ("errors", "channel", "exit_status", "settings", "*.base"),
+        ("errors", "channel_options", "exit_status", "setting_values", "settings", "*.base"),
         packages=frozenset({"annotated_types", "msgspec", "pydantic", "pydantic_settings"}),
         pure=True,
     ),
@@ -43,6 +43,7 @@ LAYERS = (
         (
             "announcements",
             "catch_up",
+            "channels",
             "commands",
             "connection",
             "doubles",

@@ -3,11 +3,15 @@
 import json
 import logging
 from pathlib import Path
+from typing import Self
 
 import pytest
+from pydantic import model_validator
 
+from lastcall.channel_options import ChannelOptions
 from lastcall.errors import SettingsError
-from lastcall.settings import ServerSettings, Settings, allowed
+from lastcall.setting_values import allowed
+from lastcall.settings import ServerSettings, Settings
 from lastcall.settings_reference import as_json, as_table, reference, rows
 from lastcall.settings_source import load_settings, settings_or_exit
 
@@ -174,6 +178,125 @@ def test_origins_come_by_commas_or_as_a_list(monkeypatch: pytest.MonkeyPatch) ->
     assert load_settings(allowed_origins="*").allowed_origins == ("*",)
 
 
+def test_namespaces_are_tables_in_the_file_and_json_in_the_environment(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    write("[channels]\npresence = true\n[namespaces.chat]\nhistory_size = 5\nhistory_ttl = '1h'")
+    settings = load_settings()
+
+    assert settings.channels == ChannelOptions(presence=True)
+    assert settings.namespaces == {"chat": ChannelOptions(history_size=5, history_ttl=3600)}
+
+    monkeypatch.setenv("LASTCALL_CHANNELS", '{"join_leave": true}')
+    monkeypatch.setenv("LASTCALL_NAMESPACES", '{"news": {"join_window": "5ms"}}')
+    for settings in (load_settings(), Settings()):
+        assert settings.channels == ChannelOptions(join_leave=True)
+        assert settings.namespaces == {"news": ChannelOptions(join_window=0.005)}
+
+
+@pytest.mark.parametrize(
+    ("value", "sentence"),
+    [
+        (
+            '{"chat": {"histry_size": 5}}',
+            (
+                "chat.histry_size in LASTCALL_NAMESPACES is not an option of channels; "
+                "did you mean history_size?"
+            ),
+        ),
+        (
+            '{"chat": {"history_size": -1}}',
+            "chat.history_size in LASTCALL_NAMESPACES is -1, but must be a whole number, 0 or more",
+        ),
+        (
+            '{"chat": {"history_size": true}}',
+            (
+                "chat.history_size in LASTCALL_NAMESPACES is True, but must be a whole number, "
+                "0 or more"
+            ),
+        ),
+        (
+            '{"chat": {"force_recovery": true}}',
+            "chat in LASTCALL_NAMESPACES: force_recovery needs a history_size of 1 or more",
+        ),
+        (
+            '{"presence": 5}',
+            (
+                "presence in LASTCALL_NAMESPACES is 5, but must be a table of channel options, "
+                "such as history_size; in the environment as JSON"
+            ),
+        ),
+        (
+            '{"c": {}}',
+            (
+                "LASTCALL_NAMESPACES has the name 'c', but a name must be two or more letters, "
+                "digits, - and _"
+            ),
+        ),
+        (
+            "{",
+            (
+                "LASTCALL_NAMESPACES is '{', but must be tables of channel options by name (two or "
+                "more letters, digits, - and _); in the environment as JSON"
+            ),
+        ),
+    ],
+)
+def test_sentence_about_a_namespace_names_the_place_in_it(
+    value: str, sentence: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LASTCALL_NAMESPACES", value)
+    assert refusal() == sentence
+
+
+def test_sentence_about_an_option_in_the_file_names_it_as_the_file_does() -> None:
+    write("[namespaces.chat]\nhistory_ttl = 'soon'")
+    assert refusal().startswith("namespaces.chat.history_ttl in lastcall.toml is 'soon', but must")
+
+    write("[namespaces.chat]\njoin_window = 3")
+    assert refusal().startswith("namespaces.chat.join_window in lastcall.toml is 3, but must be 0")
+
+    write("[channels]\nchannel_regex = '('")
+    assert refusal() == (
+        "channels.channel_regex in lastcall.toml is '(', but must be a regular expression"
+    )
+    write("[channels]\nforce_push_join_leave = true")
+    assert refusal() == "channels in lastcall.toml: force_push_join_leave needs join_leave"
+
+
+@pytest.mark.parametrize(
+    ("options", "rule"),
+    [
+        ({"history_size": 1, "history_ttl": 0}, "history_size needs a history_ttl of more than 0"),
+        ({"allow_recovery": True}, "allow_recovery needs a history_size of 1 or more"),
+        ({"force_positioning": True}, "force_positioning needs a history_size of 1 or more"),
+        ({"allow_positioning": True}, "allow_positioning needs a history_size of 1 or more"),
+        (
+            {"allow_subscribe_for_anonymous": True},
+            "allow_subscribe_for_anonymous needs allow_subscribe_for_client",
+        ),
+        (
+            {"allow_history_for_anonymous": True},
+            (
+                "allow_history_for_anonymous needs allow_history_for_client or "
+                "allow_history_for_subscriber"
+            ),
+        ),
+    ],
+)
+def test_options_that_do_not_fit_together_are_refused(
+    options: dict[str, object], rule: str
+) -> None:
+    assert refusal(channels=options) == f"the argument channels: {rule}"
+
+
+def test_settings_that_do_not_fit_together_are_refused() -> None:
+    assert refusal(ping_interval=5) == "pong_timeout must be less than ping_interval"
+    assert refusal(user_personal_channel_namespace="user") == (
+        "user_personal_channel_namespace is 'user', but there is no such namespace"
+    )
+
+
 def test_home_directory_is_found(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     assert load_settings(run_dir="~/run").run_dir == tmp_path / "run"
@@ -241,7 +364,14 @@ def test_subclass_of_an_application_gets_sentences_too() -> None:
     class Own(Settings):
         greeting: str
 
+        @model_validator(mode="after")
+        def _polite(self) -> Self:
+            if self.greeting == "hey":
+                raise ValueError("not polite")
+            return self
+
     assert refusal(Own) == "LASTCALL_GREETING: Field required"
+    assert refusal(Own, greeting="hey") == "Value error, not polite"
     assert load_settings(Own, greeting="hello").greeting == "hello"
 
 
@@ -257,7 +387,7 @@ def test_wrong_setting_ends_the_process_with_status_3(capsys: pytest.CaptureFixt
 
 
 def test_every_setting_says_what_is_allowed_and_what_it_does() -> None:
-    for kind in (Settings, ServerSettings):
+    for kind in (Settings, ServerSettings, ChannelOptions):
         for name, field in kind.model_fields.items():
             assert field.description, name
             assert field.description.endswith("."), name
@@ -285,6 +415,23 @@ def test_rows_say_where_each_value_came_from(monkeypatch: pytest.MonkeyPatch) ->
         "value": None,
         "origin": "default",
     }
+
+
+def test_rows_show_what_differs_in_each_namespace() -> None:
+    write("[channels]\npresence = true\n[namespaces.chat]\nhistory_size = 5\n[namespaces.news]")
+    table = as_table(rows(Settings))
+    shown = [line.split() for line in table.splitlines()]
+    below = shown.index(["LASTCALL_NAMESPACES", "as", "below", "namespaces", "in", "lastcall.toml"])
+
+    assert shown[below + 1 : below + 4] == [
+        ["chat", "as", "below"],
+        ["history_size", "5"],
+        ["news", "empty"],
+    ]
+    assert ["presence", "true"] in shown
+    by_name = {row["setting"]: row for row in json.loads(as_json(rows(Settings)))}
+    assert by_name["LASTCALL_NAMESPACES"]["value"] == {"chat": {"history_size": 5}, "news": {}}
+    assert by_name["LASTCALL_CHANNELS"]["value"] == {"presence": True}
 
 
 def test_reference_page_is_up_to_date() -> None:
