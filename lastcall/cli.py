@@ -1,4 +1,4 @@
-"""The command line: `lastcall serve | check-settings | version`, and those of a running server."""
+"""The command line: `lastcall serve | check-settings | token | version`, and a running server's."""
 
 import logging
 import os
@@ -12,8 +12,7 @@ from typing import Annotated
 import typer
 import uvicorn
 
-from lastcall import __version__
-from lastcall.control_commands import register
+from lastcall import __version__, control_commands, token_command
 from lastcall.errors import SettingsError
 from lastcall.host import FAMILY_VARIABLE, MASTER_VARIABLE
 from lastcall.listening_sockets import Address, bound, inherited, shown
@@ -150,7 +149,8 @@ def version() -> None:
     )
 
 
-register(app)
+control_commands.register(app)
+token_command.register(app)
 
 
 def main() -> None:

@@ -98,7 +98,16 @@ OwnJoinWindow = Annotated[
     Allowed(_JOIN_WINDOW),
 ]
 Text = Annotated[str, Field(min_length=1, max_length=1000), Allowed("text of 1 to 1000 characters")]
+TextOrNone = Annotated[
+    str, Field(max_length=1000), Allowed("text of up to 1000 characters, or empty")
+]
 Secret = Annotated[SecretStr | None, Field(min_length=1), Allowed("text of at least 1 character")]
+File = Annotated[Path | None, AfterValidator(_home), Allowed("the path of a file")]
+Url = Annotated[
+    str,
+    Field(pattern=r"^(https?://[^\s/@]+(/\S*)?)?$"),
+    Allowed("an address such as https://login.example.com/keys, without a password, or empty"),
+]
 Directory = Annotated[Path | None, AfterValidator(_home), Allowed("the path of a directory")]
 Origins = Annotated[
     tuple[Annotated[str, AfterValidator(_origin)], ...],

@@ -15,12 +15,15 @@ from lastcall.setting_values import (
     Allowed,
     BrokenRule,
     Directory,
+    File,
     JoinWindow,
     Origins,
     PositiveSeconds,
     Seconds,
     Secret,
     Text,
+    TextOrNone,
+    Url,
     refuse_switch,
 )
 
@@ -177,6 +180,26 @@ class Settings(BaseSettings):
     )
     api_key: Secret = Field(default=None, description="Opens the server API; unset: closed.")
     token_secret: Secret = Field(default=None, description="Checks tokens; unset: refused.")
+    token_previous_secret: Secret = Field(
+        default=None,
+        description="Checks tokens as well, while one secret takes the place of another.",
+    )
+    token_public_keys: File = Field(
+        default=None,
+        description="PEM public keys that check tokens, one after the other.",
+    )
+    token_jwks_url: Url = Field(
+        default="",
+        description="Where an identity provider publishes its keys (JWKS); empty: none.",
+    )
+    token_audience: TextOrNone = Field(
+        default="",
+        description="Only tokens for it (`aud`) are accepted; empty: all.",
+    )
+    token_issuer: TextOrNone = Field(
+        default="",
+        description="Only tokens from it (`iss`) are accepted; empty: all.",
+    )
     allow_anonymous: bool = Field(
         default=False,
         description="Let clients connect without a token, as nobody in particular.",

@@ -6,9 +6,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jwt
 import pytest
 
 import lastcall
+from tests.token_makers import SECRET
 
 OPTIONS = """
     --host --port --workers --uds --fd --reload --reload-dir --log-level --log-config
@@ -125,3 +127,61 @@ def test_application_that_does_not_exist(tmp_path: Path) -> None:
     assert ended.returncode == 3
     assert 'Could not import module "gone"' in ended.stderr
     assert "Traceback" not in ended.stderr
+
+
+def test_token_is_made_with_the_secret_of_the_settings(tmp_path: Path) -> None:
+    ended = run(
+        *("token", "--user", "42", "--channel", "news", "--ttl", "7d", "--info", '{"name": "Al"}'),
+        directory=tmp_path,
+        LASTCALL_TOKEN_SECRET=SECRET,
+        LASTCALL_TOKEN_AUDIENCE="chat",  # noqa: S106  (no secret)
+        LASTCALL_TOKEN_ISSUER="shop",  # noqa: S106  (no secret)
+    )
+    claims = jwt.decode(ended.stdout.strip(), SECRET, ["HS256"], audience="chat", issuer="shop")
+
+    assert ended.returncode == 0
+    assert ended.stdout.count("\n") == 1
+    assert claims["exp"] - claims["iat"] == 7 * 86_400
+    assert len(claims["jti"]) >= 16
+    assert {name: claims[name] for name in ("sub", "channel", "info")} == {
+        "sub": "42",
+        "channel": "news",
+        "info": {"name": "Al"},
+    }
+
+
+def test_token_is_for_a_connection_and_an_hour_unless_asked_otherwise(tmp_path: Path) -> None:
+    an_hour = run("token", "--user", "42", directory=tmp_path, LASTCALL_TOKEN_SECRET=SECRET)
+    for_ever = run(
+        "token", "--user", "", "--ttl", "0", directory=tmp_path, LASTCALL_TOKEN_SECRET=SECRET
+    )
+    claims = [jwt.decode(it.stdout.strip(), SECRET, ["HS256"]) for it in (an_hour, for_ever)]
+
+    assert claims[0]["exp"] - claims[0]["iat"] == 3600
+    assert claims[0].keys() == {"sub", "iat", "jti", "exp"}
+    assert claims[1].keys() == {"sub", "iat", "jti"}
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "words"),
+    [("--ttl", "soon", "must be seconds"), ("--info", "{Al}", "must be JSON")],
+)
+def test_token_says_what_is_wrong_with_an_option(
+    option: str, value: str, words: str, tmp_path: Path
+) -> None:
+    ended = run(
+        "token", "--user", "42", option, value, directory=tmp_path, LASTCALL_TOKEN_SECRET=SECRET
+    )
+
+    assert ended.returncode == 2
+    assert words in ended.stderr
+    assert SECRET not in ended.stderr
+
+
+def test_token_without_a_secret_says_so_with_status_3(tmp_path: Path) -> None:
+    ended = run("token", "--user", "42", directory=tmp_path)
+
+    assert ended.returncode == 3
+    assert ended.stderr == (
+        "lastcall: LASTCALL_TOKEN_SECRET is unset, so there is nothing to sign a token with\n"
+    )
