@@ -1,6 +1,7 @@
 """From a handshake to a connection: the checks, and the transport that the server allows."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import cast
 
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
@@ -15,19 +16,22 @@ from lastcall.transport.base import DETACH, Transport
 from lastcall.wire_format import wire_format
 from lastcall.worker import Worker
 
-PLAIN_TEXT = PlainText()
+PLAIN_TEXT = PlainText.name
 FULL_RETRY_AFTER = 5.0
 
 
-async def attach(
-    worker: Worker,
-    websocket: WebSocket,
-    *,
-    endpoint: str,
-    user: str | None,
-    channels: tuple[str, ...],
-    subprotocol: str | None,
-) -> None:
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """How a client is attached; see `Endpoint.attach`."""
+
+    endpoint: str
+    user: str | None
+    channels: tuple[str, ...]
+    subprotocol: str | None
+    protocol: str
+
+
+async def attach(worker: Worker, websocket: WebSocket, terms: Terms) -> None:
     """Make the client of *websocket* a connection of *worker*; see `Endpoint.attach`."""
     if not _is_own_origin(worker, websocket):
         # Before accept this is an answer with status 403 (ASGI specification, "Close").
@@ -36,16 +40,27 @@ async def attach(
     if worker.is_full:
         await _refuse(websocket)
         return
-    remote = RemoteAddress(*websocket.client) if websocket.client else RemoteAddress(None, None)
-    connection = Connection(worker, remote, user=user, endpoint=endpoint, channels=channels)
+    connection = _connection(worker, websocket, terms)
     with worker.connections.expecting_one():
-        transport = await _transport(worker, websocket, connection, subprotocol)
+        transport = await _transport(worker, websocket, connection, terms.subprotocol)
     if transport is None:
         return
-    connection.open(transport, wire_format(PLAIN_TEXT, transport.framing))
+    protocol = worker.protocols[terms.protocol]
+    connection.open(transport, wire_format(protocol, transport.framing))
     worker.connected(connection)
     if isinstance(transport, AsgiWebSocket):
         await transport.serve()
+
+
+def _connection(worker: Worker, websocket: WebSocket, terms: Terms) -> Connection:
+    remote = RemoteAddress(*websocket.client) if websocket.client else RemoteAddress(None, None)
+    if terms.protocol == PLAIN_TEXT:
+        return Connection(
+            worker, remote, user=terms.user, endpoint=terms.endpoint, channels=terms.channels
+        )
+    # It hears its channels from its connect on: before that it has nothing to hear them with.
+    session = worker.sessions.begin(terms.channels)
+    return Connection(worker, remote, user=terms.user, endpoint=terms.endpoint, session=session)
 
 
 async def _transport(
@@ -53,17 +68,17 @@ async def _transport(
 ) -> Transport | None:
     """Subscribe, accept; None if either cannot be, and then the client has been told."""
     try:
-        await worker.subscribe(connection)
+        await worker.interest.listen(connection.channels)
     except BrokerUnavailable:
         await _refuse(websocket)
         return None
     try:
         return await _accept(worker, websocket, connection, subprotocol)
     except (WebSocketDisconnect, OSError):
-        worker.unsubscribe(connection)  # it left before it had come
+        worker.interest.stop_listening(connection.channels)  # it left before it had come
         return None
     except BaseException:
-        worker.unsubscribe(connection)
+        worker.interest.stop_listening(connection.channels)
         raise
 
 

@@ -9,8 +9,9 @@ import re
 from dataclasses import dataclass
 from enum import Enum
 
+from lastcall.broker.base import HistoryLimits
 from lastcall.channel_options import ChannelOptions, Override, Switch
-from lastcall.errors import BadCommand, FeatureOff, UnknownChannel
+from lastcall.errors import BadCommand, FeatureOff, Refused, UnknownChannel
 from lastcall.settings import Settings
 
 ANONYMOUS = ""
@@ -83,6 +84,13 @@ class Channels:
         """
         options = self._known.get(channel)
         return self._find(channel) if options is None else options
+
+    def has_history(self, channel: str) -> bool:
+        """Whether offsets of the channel mean something to clients."""
+        try:
+            return self.options(channel).history_size > 0
+        except Refused:
+            return False
 
     def _find(self, channel: str) -> ChannelOptions:
         if not 1 <= len(channel) <= self._max_length:
@@ -272,6 +280,31 @@ class Channels:
 
     def _granted(self, is_granted: bool) -> Access:  # noqa: FBT001  (the one value it is about)
         return Access.GRANTED if is_granted or self._insecure else Access.DENIED
+
+
+class ChannelRetention:
+    """How much each channel remembers: its namespace's history, and never less than moves need."""
+
+    def __init__(self, settings: Settings) -> None:
+        """Take sizes and times from *settings*."""
+        self._channels = Channels(settings)
+        self._least = HistoryLimits(settings.history_size, settings.history_ttl)
+        every = [settings.channels, *settings.namespaces.values()]
+        self.ttl = max([self._least.ttl, *(each.history_ttl for each in every)])
+
+    def of(self, channel: str) -> HistoryLimits:
+        """See `Retention.of`.
+
+        More publications than the namespace says are kept for clients that change their worker;
+        readers are shown as many as it says. Its time is kept exactly.
+        """
+        try:
+            options = self._channels.options(channel)
+        except Refused:
+            return self._least
+        if not options.history_size:
+            return self._least
+        return HistoryLimits(max(options.history_size, self._least.size), options.history_ttl)
 
 
 def is_private(channel: str) -> bool:

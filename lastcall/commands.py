@@ -12,7 +12,7 @@ from typing import Any, Protocol, cast
 from lastcall.connection import Connection, Paused
 from lastcall.errors import BrokerUnavailable
 from lastcall.hooks import Endpoints
-from lastcall.protocol.base import Command, Message
+from lastcall.protocol.base import Message, Send
 
 MAX_WAITING = 64
 """Commands of one connection that may wait or be under way before reading from it pauses."""
@@ -35,10 +35,20 @@ own, and that must not look like an order to us.
 type Call = Callable[[], Awaitable[object] | None]
 
 
-class _Future(Protocol):
-    def add_done_callback(self, callback: Callable[[Any], object], /) -> object: ...
-    def exception(self) -> BaseException | None: ...
-    def cancelled(self) -> bool: ...
+class Future(Protocol):
+    """What a publication is until it is stored: as much of asyncio's future as matters here."""
+
+    def add_done_callback(self, callback: Callable[[Any], object], /) -> object:
+        """Call *callback* with this when it is done."""
+        ...
+
+    def exception(self) -> BaseException | None:
+        """Why it failed; None if it did not."""
+        ...
+
+    def cancelled(self) -> bool:
+        """Whether it was given up."""
+        ...
 
 
 class Commands:
@@ -75,9 +85,8 @@ class Commands:
         """Whether every command is done."""
         return not self._waiting and not self._under_way
 
-    def received(self, connection: Connection, command: Command) -> None:
+    def received(self, connection: Connection, command: Send) -> None:
         """Do, or put in line, what a client asks for."""
-        self._limit_rate(connection)
         hook = self._endpoints[connection.endpoint].on_message
         if hook is not None:
             message = _as_python(command.message)
@@ -117,7 +126,8 @@ class Commands:
         """Drop the count of a client that left; what it asked for is still done."""
         self._received.pop(connection, None)
 
-    def _limit_rate(self, connection: Connection) -> None:
+    def limit_rate(self, connection: Connection) -> None:
+        """Count one command; who has used up its rate is not read from for the rest of a second."""
         if not self._rate:
             return
         count = self._received.get(connection, 0) + 1
@@ -141,16 +151,16 @@ class Commands:
         if result is None:
             return
         if hasattr(result, "add_done_callback"):
-            self._count_until_done(connection, cast("_Future", result))
+            self._count_until_done(connection, cast("Future", result))
             return
         self._waiting[connection] = deque()
         self._start(self._drain_line(connection, result))
 
-    def _count_until_done(self, connection: Connection, future: _Future) -> None:
+    def _count_until_done(self, connection: Connection, future: Future) -> None:
         self._under_way[connection] = self._under_way.get(connection, 0) + 1
         self._pause_if_many(connection)
 
-        def done(future: _Future) -> None:
+        def done(future: Future) -> None:
             left = self._under_way[connection] - 1
             if left:
                 self._under_way[connection] = left
@@ -191,8 +201,9 @@ class Commands:
 
     def _failed(self, connection: Connection, error: BaseException) -> None:
         if isinstance(error, BrokerUnavailable):
-            # Loss is never silent: the sender is who has to know.
-            connection.notify(UNDELIVERED)
+            # Loss is never silent: the sender has to know. Who has a session was answered.
+            if connection.session is None:
+                connection.notify(UNDELIVERED)
             return
         self._report(connection, error)
 

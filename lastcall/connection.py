@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from lastcall.errors import Disconnect, SlowConsumer
 from lastcall.protocol.base import Command, Message
+from lastcall.session import Session
 from lastcall.transport.base import Frame, Frozen, Transport, TransportEvents
 from lastcall.wire_format import WireFormat
 
@@ -44,6 +45,10 @@ class ConnectionOwner(Protocol):
         """The client is gone; called exactly once."""
         ...
 
+    def lost(self, connection: "Connection", channel: str, /) -> None:
+        """Publications of *channel* that the client should have heard are gone."""
+        ...
+
     def flush(self) -> None:
         """Write what was published already: what the server says next must not overtake it."""
         ...
@@ -57,6 +62,8 @@ class Connection:
         user: who it is, as the application said in `attach`; None if it did not.
         endpoint: the name under which the application's handlers are found.
         channels: what it is subscribed to.
+        session: what a client of a protocol with sessions is and may; None for the others.
+        is_gone: whether its end has been told.
         transport: how it is written to.
         ended_by: why the server let it go; None while it did not.
     """
@@ -66,8 +73,10 @@ class Connection:
         "channels",
         "ended_by",
         "endpoint",
+        "is_gone",
         "owner",
         "remote",
+        "session",
         "transport",
         "user",
         "wire_format",
@@ -81,6 +90,7 @@ class Connection:
         user: str | None = None,
         endpoint: str = "",
         channels: tuple[str, ...] = (),
+        session: Session | None = None,
     ) -> None:
         """Describe a client that is about to be connected; `open` gives it its transport."""
         self.owner = owner
@@ -88,6 +98,8 @@ class Connection:
         self.user = user
         self.endpoint = endpoint
         self.channels = channels
+        self.session = session
+        self.is_gone = False
         self.ended_by: Disconnect | None = None
         self._paused = Paused.NOTHING
 
@@ -126,8 +138,12 @@ class Connection:
         """
         binary = isinstance(message, bytes)
         data = message if isinstance(message, bytes) else message.encode()
+        self.say(Message(data, binary))
+
+    def say(self, message: Message) -> None:
+        """Send what the client's protocol has made, behind what was published before."""
         self.owner.flush()
-        self.write(self.wire_format.framing.frame([Message(data, binary)]))
+        self.write(self.wire_format.framing.frame([message]))
 
     def notify(self, text: str) -> None:
         """Tell this client something about the server, in the words of its protocol."""
@@ -182,6 +198,7 @@ class Connection:
 
     def ended(self, code: int) -> None:
         """Tell the owner that this client is gone."""
+        self.is_gone = True
         self.owner.ended(self, code)
 
 

@@ -89,6 +89,8 @@ class ConnectionState(msgspec.Struct, frozen=True, kw_only=True):
     """Name of its client protocol."""
     received: int = 0
     """Messages in this second: they count against its rate."""
+    session: bytes = b""
+    """A `Session`; nothing where its protocol has none."""
     transport: bytes
     """What the transport says of itself."""
 

@@ -99,7 +99,7 @@ class HandoverReceiver:
                 await channel.send(Welcome())
                 await self._take(channel)
             finally:
-                self._worker.stop_listening(hello.channels)
+                self._worker.interest.stop_listening(hello.channels)
         except (OSError, EOFError, ValueError) as error:
             log_event(
                 "handover_broken",
@@ -120,7 +120,7 @@ class HandoverReceiver:
         # Before anything is frozen: the broker may be without a sequencer for a moment.
         try:
             with anyio.fail_after(SUBSCRIBE_TIME):
-                await self._worker.listen(hello.channels)
+                await self._worker.interest.listen(hello.channels)
         except (BrokerUnavailable, TimeoutError):
             return "its broker does not answer"
         return ""

@@ -3,6 +3,7 @@
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
+from lastcall.channel_hooks import ChannelHooks
 from lastcall.connection import Connection
 
 type OnConnect = Callable[[Connection], Awaitable[object] | None]
@@ -27,6 +28,8 @@ class Hooks:
 class Endpoints:
     """The hooks of every endpoint; connections name theirs, so that they can move."""
 
+    channels: ChannelHooks = field(default_factory=ChannelHooks)
+    """What does not depend on the endpoint: who may do what in a channel."""
     _by_name: dict[str, Hooks] = field(default_factory=dict)
 
     def __contains__(self, name: str) -> bool:

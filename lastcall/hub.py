@@ -17,6 +17,12 @@ type _Audience = dict[Connection, Transport]
 """With the transports at hand: each object that fan-out looks at is memory that the processor waits
 for, and with a thousand clients that is most of what we add to the kernel's work."""
 
+type Hear = Callable[[Sequence[Publication]], object]
+"""Takes what a connection hears before it is live."""
+
+type Tap = Callable[[Publication], object]
+"""Takes the publications of a channel of ours; never raises."""
+
 type Later = Callable[[Callable[[], None]], object]
 """Calls what it is given at the end of this turn of the event loop."""
 
@@ -33,6 +39,7 @@ class Hub:
         self._is_flushing = False
         self._heads: dict[str, StreamPosition] = {}
         self._catching_up: dict[str, dict[Connection, CatchUp]] = {}
+        self._taps: dict[str, Tap] = {}
         self._is_available = True
 
     @property
@@ -78,6 +85,16 @@ class Hub:
         self._turn.pop(channel, None)
         return True
 
+    def tap(self, channel: str, take: Tap) -> None:
+        """Give what is published in *channel* to *take*; no client hears it."""
+        self._taps[channel] = take
+
+    def subscribers(self, channel: str) -> list[Connection]:
+        """Who hears *channel* on this worker, or is about to."""
+        audiences = self._subscribers.get(channel, {}).values()
+        live = [connection for audience in audiences for connection in audience]
+        return live + list(self._catching_up.get(channel, ()))
+
     def add(self, connection: Connection) -> None:
         """Deliver the connection's channels to it from now on."""
         for channel in connection.channels:
@@ -87,6 +104,11 @@ class Hub:
         """Deliver nothing to it any more; unknown connections are ignored."""
         for channel in connection.channels:
             self._part(connection, channel)
+
+    def leave(self, connection: Connection, channel: str) -> None:
+        """Deliver *channel* to *connection* no more, after what was published before."""
+        self.flush()
+        self._part(connection, channel)
 
     def hold(self, connection: Connection, channel: str, since: StreamPosition) -> CatchUp:
         """Keep back what is published in *channel* for *connection*, which has come to *since*.
@@ -100,14 +122,21 @@ class Hub:
         self._catching_up.setdefault(channel, {})[connection] = catch_up
         return catch_up
 
-    def go_live(self, catch_up: CatchUp, missed: Sequence[Publication] = ()) -> bool:
+    def go_live(
+        self, catch_up: CatchUp, missed: Sequence[Publication] = (), hear: Hear | None = None
+    ) -> bool:
         """Write *missed* and then what was held; from here on the connection hears all that comes.
 
-        Publications that it has heard already are left out. False: there is a gap that cannot be
-        filled; nothing was written, and nothing will be.
+        Publications that it has heard already are left out. Who gives *hear* writes them itself,
+        before anything else of this tick. False: there is a gap that cannot be filled; nothing was
+        written, and nothing will be.
         """
         self.flush()
-        self._write(catch_up, catch_up.go_live(missed))
+        heard = catch_up.go_live(missed)
+        if hear is not None:
+            hear(heard)
+        else:
+            self._write(catch_up, heard)
         if catch_up.is_lost:
             self._part(catch_up.connection, catch_up.channel)
             return False
@@ -143,6 +172,9 @@ class Hub:
             frame = wire_format.publications(publications)
             for transport in tuple(audience.values()):
                 transport.write(frame)
+        if (tap := self._taps.get(channel)) is not None:
+            for publication in publications:
+                tap(publication)
         if channel in self._catching_up:
             for catch_up in tuple(self._catching_up[channel].values()):
                 self._write(catch_up, catch_up.take(publications))
@@ -180,10 +212,13 @@ class Hub:
                 del self._catching_up[channel]
 
     def reset(self, channel: str, position: StreamPosition) -> None:
-        """Go on at *position*; what lay between is lost to clients that hold no position."""
+        """Go on at *position*; what lay between is lost, and whoever hears the channel is told."""
         self.flush()
         if channel in self._interest:
             self._heads[channel] = position
+        for audience in tuple(self._subscribers.get(channel, {}).values()):
+            for connection in tuple(audience):
+                connection.owner.lost(connection, channel)
         for catch_up in tuple(self._catching_up.get(channel, {}).values()):
             if catch_up.is_held:
                 catch_up.lose()

@@ -3,9 +3,9 @@
 import asyncio
 import contextlib
 import sys
-from collections.abc import AsyncIterator, Awaitable, Iterable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 from fastapi import APIRouter
@@ -15,16 +15,18 @@ from starlette.requests import HTTPConnection
 from starlette.websockets import WebSocket
 
 from lastcall.admission import Admission
-from lastcall.attachment import attach
+from lastcall.attachment import Terms, attach
 from lastcall.broker.base import Kind, StreamPosition
+from lastcall.channel_hooks import OnPublish, OnRpc, OnSubscribe
 from lastcall.draining import Draining
 from lastcall.errors import SettingsError
 from lastcall.health import health_router
-from lastcall.hooks import Endpoints, OnConnect, OnDisconnect, OnMessage
+from lastcall.hooks import OnConnect, OnDisconnect, OnMessage
 from lastcall.lifespan import RunningWorker, running
 from lastcall.logs import set_up_logging
+from lastcall.rulebook import Rulebook
 from lastcall.settings import Settings
-from lastcall.settings_source import settings_or_exit
+from lastcall.settings_source import cannot_start, settings_or_exit
 from lastcall.uvicorn_host import find_host
 
 type Payload = str | bytes | Any
@@ -66,6 +68,7 @@ class Endpoint:
         user: str | None = None,
         channels: Iterable[str] = (),
         subprotocol: str | None = None,
+        protocol: Literal["plain-text", "centrifuge-json"] = "plain-text",
     ) -> None:
         """Make the client of *websocket* a connection that hears *channels*.
 
@@ -80,14 +83,8 @@ class Endpoint:
         if isinstance(channels, str):
             raise TypeError(f"channels has to be a list of names: [{channels!r}]")
         worker = self._lastcall.now.worker
-        await attach(
-            worker,
-            websocket,
-            endpoint=self._name,
-            user=user,
-            channels=tuple(dict.fromkeys(channels)),
-            subprotocol=subprotocol,
-        )
+        terms = Terms(self._name, user, tuple(dict.fromkeys(channels)), subprotocol, protocol)
+        await attach(worker, websocket, terms)
 
 
 class Lastcall(Endpoint):
@@ -102,14 +99,19 @@ class Lastcall(Endpoint):
             SystemExit: with status 3, after one sentence on stderr, if a setting that was read has
                 no valid value. Status 3 is what servers take as "do not try again".
         """
-        self.settings = (
-            settings if isinstance(settings, Settings) else settings_or_exit(settings, **overrides)
-        )
-        self.endpoints = Endpoints()
+        if not isinstance(settings, Settings):
+            settings = settings_or_exit(settings, **overrides)
+        try:
+            self._rules = Rulebook.by(settings)
+        except SettingsError as error:
+            cannot_start(error)
+        self.settings = self._rules.settings
+        self.endpoints = self._rules.endpoints
         self._running: RunningWorker | None = None
         super().__init__(self, "")
         self.router = APIRouter()
         self.router.include_router(health_router(self._not_ready))
+        self.router.add_api_websocket_route("/connection/websocket", self._centrifuge)
 
     @property
     def now(self) -> RunningWorker:
@@ -144,7 +146,7 @@ class Lastcall(Endpoint):
         set_up_logging(self.settings.log_format)
         host = find_host()
         try:
-            async with running(self.settings, self.endpoints, host) as now:
+            async with running(self._rules, host) as now:
                 self._running = now
                 with _gate(app, now):
                     yield
@@ -200,12 +202,52 @@ class Lastcall(Endpoint):
 
         return asyncio.run_coroutine_threadsafe(publish(), loop).result(timeout)
 
+    def on_subscribe[F: OnSubscribe](self, pattern: str) -> Callable[[F], F]:
+        """Ask ``handler(connection, channel)`` who may subscribe to channels like *pattern*.
+
+        `False` and `Refused` deny, anything else allows. Clients with a token, and those that
+        a user-limited channel names, are not asked about.
+        """
+
+        def register(handler: F) -> F:
+            self.endpoints.channels.on_subscribe(pattern, handler)
+            return handler
+
+        return register
+
+    def on_publish[F: OnPublish](self, pattern: str) -> Callable[[F], F]:
+        """Ask ``handler(connection, channel, data)`` who may publish; *data* is JSON text.
+
+        `False` and `Refused` deny, anything else allows.
+        """
+
+        def register(handler: F) -> F:
+            self.endpoints.channels.on_publish(pattern, handler)
+            return handler
+
+        return register
+
+    def on_rpc[F: OnRpc](self, method: str) -> Callable[[F], F]:
+        """Answer calls of *method* with what ``handler(connection, data)`` returns, as JSON.
+
+        *data* is JSON text; a `Refused` that is raised is the caller's error.
+        """
+
+        def register(handler: F) -> F:
+            self.endpoints.channels.on_rpc(method, handler)
+            return handler
+
+        return register
+
     def draining(self, request: HTTPConnection) -> Draining:
         """``async with lastcall.draining(request) as drain:`` in a long response of your own.
 
         The worker waits for the block; see `Draining` for what it does when the worker leaves.
         """
         return Draining(self.now.worker.connections, request)
+
+    async def _centrifuge(self, websocket: WebSocket) -> None:
+        await self.attach(websocket, protocol="centrifuge-json")
 
     def _not_ready(self) -> str | None:
         now = self._running

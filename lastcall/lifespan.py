@@ -13,27 +13,23 @@ from typing import Any
 import anyio
 from anyio.abc import TaskGroup
 
-from lastcall.announcements import Announcements
+from lastcall.assembly import Loop, assemble
 from lastcall.collector import start_up_spared
 from lastcall.commands import Commands
 from lastcall.connection import Connection
-from lastcall.connection_manager import ConnectionManager, connection_limit
 from lastcall.errors import PartDied, ServerShutdown
 from lastcall.graceful_shutdown import GracefulShutdown, Why
 from lastcall.handover_receiver import HandoverReceiver
 from lastcall.handover_sender import HandoverSender
 from lastcall.heartbeat import run_heartbeat
-from lastcall.hooks import Endpoints
 from lastcall.host import Host
-from lastcall.hub import Hub
 from lastcall.logs import log_event, logger
 from lastcall.moving import Mover
 from lastcall.neighbourhood import Neighbourhood, find_neighbourhood
-from lastcall.settings import Settings
+from lastcall.rulebook import Rulebook
 from lastcall.socket_handover import socket_path
 from lastcall.stop_limit import StopLimit, limit_in_force
 from lastcall.systemd import stop_timeout
-from lastcall.worker import Worker
 
 RECORDS_AT_ONCE = 10
 RECORD_PAUSE = 0.05
@@ -52,25 +48,21 @@ class Surroundings:
 
 
 @asynccontextmanager
-async def running(
-    settings: Settings, endpoints: Endpoints, host: Host
-) -> AsyncIterator["RunningWorker"]:
+async def running(rules: Rulebook, host: Host) -> AsyncIterator["RunningWorker"]:
     """Start every part of this worker; when left, every task, socket and file of it is gone.
 
     Raises:
         SettingsError: the settings do not fit this machine; nothing was started.
         PartDied: in the end, after everything has been put away.
     """
-    has_failed = False
+    has_failed, settings = False, rules.settings
     with start_up_spared(), find_neighbourhood(settings, host) as neighbourhood:
         limit = limit_in_force(
             StopLimit(settings.shutdown_timeout, "LASTCALL_SHUTDOWN_TIMEOUT", kills=False),
             [*host.stop_limits(), *filter(None, [await stop_timeout()])],
         )
         async with anyio.create_task_group() as tasks:
-            now = RunningWorker(
-                settings, endpoints, Surroundings(host, neighbourhood, limit), tasks
-            )
+            now = RunningWorker(rules, Surroundings(host, neighbourhood, limit), tasks)
             host.wait_at_most(limit.seconds)
             stops = host.stops(now.shutdown.on_signal, now.shutdown.server_stops)
             with stops, now.hearing_of_the_masters_end():
@@ -108,8 +100,7 @@ class RunningWorker:
 
     def __init__(
         self,
-        settings: Settings,
-        endpoints: Endpoints,
+        rules: Rulebook,
         surroundings: Surroundings,
         tasks: TaskGroup,
     ) -> None:
@@ -118,18 +109,13 @@ class RunningWorker:
         self._surroundings = surroundings
         self._host, neighbourhood = surroundings.host, surroundings.neighbourhood
         self._tasks = tasks
-        hub = Hub(self._later)
-        connections = ConnectionManager(hub, self._changed)
-        self.worker = Worker(
-            settings=settings,
-            endpoints=endpoints,
-            broker=neighbourhood.broker,
-            hub=hub,
-            connections=connections,
-            commands=Commands(endpoints, self._start, _report, settings.message_rate, _outcome),
-            announcements=Announcements(settings.announcement_rate),
-            coordinator=neighbourhood.coordinator,
-            max_connections=settings.max_connections or connection_limit(),
+        rate = rules.settings.message_rate
+        self.worker = assemble(
+            rules,
+            Commands(rules.endpoints, self._start, _report, rate, _outcome),
+            Loop(self._later, self._changed),
+            neighbourhood.broker,
+            neighbourhood.coordinator,
         )
         self._mover = Mover(self.worker, self._host)
         self.shutdown = self._shutdown(surroundings.limit)
@@ -167,6 +153,7 @@ class RunningWorker:
             return
         if self._meeting_place is not None:
             start(self._guard, "the hand-over", self._run_receiver)
+        start(self._guard, "the line to the other workers", self.worker.everyone.start)
         start(self._guard, "the clock", self._run_clock)
         start(self._guard, "the watch on the server", self._watch_server)
         if settings.heartbeat_interval:

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from lastcall.broker.base import HistoryLimits, Kind, Publication, StreamPosition
+from lastcall.broker.base import HistoryLimits, Kind, Publication, Retention, StreamPosition
 from lastcall.doubles import KEY_SECONDS
 from lastcall.errors import LastcallError
 from lastcall.log_schema import UnusableLogError, begin, check, connect, damage_named
@@ -149,7 +149,7 @@ class LogFile:
             for at, data, offset, kind, about in rows
         ]
 
-    def trim(self, limits: HistoryLimits, now: float) -> bool:
+    def trim(self, limits: Retention, now: float) -> bool:
         """Delete a chunk of what is beyond the limits; whether there may be more."""
         with self._transaction():
             old = self._delete_until("publications", now - max(limits.ttl, RESEND_SECONDS))
@@ -157,7 +157,7 @@ class LogFile:
             beyond = 0
             while self._touched and beyond < CHUNK:
                 channel, head = self._touched.popitem()
-                beyond += self._delete_beyond(channel, head, limits.size, now)
+                beyond += self._delete_beyond(channel, head, limits.of(channel).size, now)
         return CHUNK in (old, keys) or beyond >= CHUNK
 
     def probe(self) -> None:

@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 
 import anyio
 
-from lastcall.attachment import PLAIN_TEXT
 from lastcall.broker.base import Publication, StreamPosition
 from lastcall.catch_up import CatchUp
 from lastcall.connection import Connection, RemoteAddress
@@ -24,7 +23,7 @@ from lastcall.errors import (
 from lastcall.forked_child import forget
 from lastcall.handover_messages import ConnectionState, Late
 from lastcall.host import Host
-from lastcall.protocol.base import ClientProtocol
+from lastcall.session import Session
 from lastcall.socket_handover import close_all
 from lastcall.transport.base import Transport
 from lastcall.transport.parked import ParkedTransport
@@ -32,7 +31,6 @@ from lastcall.websocket_frames import close_frame
 from lastcall.wire_format import wire_format
 from lastcall.worker import Worker
 
-PROTOCOLS: dict[str, ClientProtocol] = {PLAIN_TEXT.name: PLAIN_TEXT}
 FAREWELL_TIME = 1.0
 
 
@@ -107,6 +105,7 @@ class Mover:
             channels=positions,
             protocol=wire_format.protocol.name,
             received=commands.used_rate(connection),
+            session=connection.session.dump() if connection.session is not None else b"",
             transport=frozen.state,
         )
         catch_ups = [hub.hold(connection, channel, since) for channel, since in positions]
@@ -159,7 +158,7 @@ class Mover:
         worker = self._worker
         if decoded.endpoint not in worker.endpoints:
             raise ValueError(f"there is no endpoint {decoded.endpoint!r} here")
-        protocol = PROTOCOLS.get(decoded.protocol)
+        protocol = worker.protocols.get(decoded.protocol)
         if protocol is None:
             raise ValueError(f"there is no client protocol {decoded.protocol!r} here")
         unheard = [name for name, _ in decoded.channels if worker.hub.head(name) is None]
@@ -172,6 +171,7 @@ class Mover:
             user=decoded.user,
             endpoint=decoded.endpoint,
             channels=channels,
+            session=Session.load(decoded.session) if decoded.session else None,
         )
         transport = self._thaw(decoded, connection)
         framing = transport.framing
@@ -213,7 +213,7 @@ class Mover:
         """It stays where it was."""
         close_all([moving.descriptor])
         self._worker.hub.remove(moving.connection)
-        self._worker.unsubscribe(moving.connection)
+        self._worker.interest.stop_listening(moving.connection.channels)
 
     # --- both
 

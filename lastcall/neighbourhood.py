@@ -7,8 +7,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from lastcall.broker.base import Broker, HistoryLimits
+from lastcall.broker.base import Broker, Retention
 from lastcall.broker.memory import MemoryBroker
+from lastcall.channels import ChannelRetention
 from lastcall.errors import SettingsError
 from lastcall.host import Host, family_of
 from lastcall.logs import log_event
@@ -49,7 +50,7 @@ def find_neighbourhood(settings: Settings, host: Host) -> Iterator[Neighbourhood
             level=logging.WARNING,
             workers=host.workers,
         )
-    limits = HistoryLimits(settings.history_size, settings.history_ttl)
+    limits = ChannelRetention(settings)
     if not has_record_locks():
         if url == "unix:":
             raise SettingsError("this system can run one worker only: several need Unix")
@@ -69,7 +70,7 @@ def find_neighbourhood(settings: Settings, host: Host) -> Iterator[Neighbourhood
         coordinator.leave()
 
 
-def _shared(settings: Settings, run_dir: RunDirectory, limits: HistoryLimits) -> Broker:
+def _shared(settings: Settings, run_dir: RunDirectory, limits: Retention) -> Broker:
     from lastcall.broker.unix_socket import UnixSocketBroker  # noqa: PLC0415  (Unix only)
 
     broker: Broker = UnixSocketBroker(run_dir.path, _state_dir(settings), limits)

@@ -13,7 +13,14 @@ from itertools import islice
 
 import msgspec
 
-from lastcall.broker.base import History, HistoryLimits, Kind, Publication, StreamPosition
+from lastcall.broker.base import (
+    History,
+    HistoryLimits,
+    Kind,
+    Publication,
+    Retention,
+    StreamPosition,
+)
 from lastcall.doubles import Keys, Sequences
 from lastcall.errors import UnrecoverablePosition
 
@@ -116,7 +123,7 @@ class StreamLog:
     be prepared and nothing forgotten; reading is allowed and sees the state before the batch.
     """
 
-    def __init__(self, limits: HistoryLimits, state: LogState | None = None) -> None:
+    def __init__(self, limits: Retention, state: LogState | None = None) -> None:
         """Begin a new log, or go on where *state* ended."""
         state = state or LogState(epoch=new_epoch())
         self._limits = limits
@@ -154,7 +161,7 @@ class StreamLog:
         for channel in batch.heads:
             stream = self._streams[channel]
             stream.used = batch.at
-            stream.trim(self._limits, batch.at)
+            stream.trim(self._limits.of(channel), batch.at)
         if batch.keys:
             self._keys.remember(batch.keys, batch.at)
         for publisher, positions in batch.sequences.items():
@@ -179,7 +186,7 @@ class StreamLog:
         # A channel that nobody published to is not begun by looking at it: that would let anybody
         # who may read grow the log.
         stream = self._streams.get(channel) or _Stream(self._epoch_of_new(), 0, now)
-        stream.trim(self._limits, now)
+        stream.trim(self._limits.of(channel), now)
         top = StreamPosition(stream.head, stream.epoch)
         ring = stream.ring or ()
         first = 0
@@ -217,7 +224,7 @@ class StreamLog:
         stream.ring = stream.ring or deque()
         stream.ring.extendleft(reversed(older))
         stream.older_in_file = False
-        stream.trim(self._limits, now)
+        stream.trim(self._limits.of(channel), now)
 
     def expire(self, now: float, subscribed: Collection[str], at_most: int = 1000) -> list[str]:
         """Forget what is too old, looking at *at_most* channels; call it about every second.
@@ -229,8 +236,9 @@ class StreamLog:
         forgotten = []
         for channel in self._sweep[-at_most:]:
             stream = self._streams[channel]
-            stream.trim(self._limits, now)
-            idle = stream.used <= now - self._limits.ttl - IDLE_SECONDS
+            limits = self._limits.of(channel)
+            stream.trim(limits, now)
+            idle = stream.used <= now - limits.ttl - IDLE_SECONDS
             if idle and channel not in subscribed:
                 del self._streams[channel]
                 forgotten.append(channel)

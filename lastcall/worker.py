@@ -1,7 +1,7 @@
 """The parts of this process, and what the events of one part mean to the others."""
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -10,9 +10,12 @@ from lastcall.broker.base import Broker, StreamPosition
 from lastcall.commands import Commands
 from lastcall.connection import Connection, ConnectionOwner
 from lastcall.connection_manager import ConnectionManager
+from lastcall.everyone import Everyone
 from lastcall.hooks import Endpoints
 from lastcall.hub import Hub
-from lastcall.protocol.base import Command
+from lastcall.interest import Interest
+from lastcall.protocol.base import ClientProtocol, Command, Send
+from lastcall.sessions import Sessions
 from lastcall.settings import Settings
 from lastcall.worker_coordinator import Coordinator
 
@@ -34,6 +37,11 @@ class Worker:
     hub: Hub
     connections: ConnectionManager
     commands: Commands
+    interest: Interest
+    everyone: Everyone
+    sessions: Sessions
+    protocols: Mapping[str, ClientProtocol]
+    """What clients can speak here, by name."""
     announcements: Announcements
     coordinator: Coordinator
     max_connections: int
@@ -45,42 +53,10 @@ class Worker:
         """Whether this worker has as many connections as it may have."""
         return self.connections.count_with_expected >= self.max_connections
 
-    async def subscribe(self, connection: Connection) -> None:
-        """Make sure that the broker delivers the connection's channels to this worker.
-
-        Raises:
-            BrokerUnavailable: it does not; nothing is held.
-        """
-        await self.listen(connection.channels)
-
-    def unsubscribe(self, connection: Connection) -> None:
-        """Take `subscribe` back."""
-        self.stop_listening(connection.channels)
-
-    async def listen(self, channels: Iterable[str]) -> None:
-        """Make sure that the broker delivers *channels* to this worker.
-
-        Raises:
-            BrokerUnavailable: it does not; nothing is held.
-        """
-        for channel in channels:
-            self.hub.retain(channel)
-        try:
-            for channel in channels:
-                self.hub.subscribed(channel, await self.broker.subscribe(channel))
-        except BaseException:
-            self.stop_listening(channels)
-            raise
-
-    def stop_listening(self, channels: Iterable[str]) -> None:
-        """Take `listen` back."""
-        for channel in channels:
-            if self.hub.release(channel):
-                self.broker.unsubscribe(channel)
-
     def connected(self, connection: Connection) -> None:
         """The client is there: count it, tell the others, tell the application."""
         self.connections.connect(connection)
+        self._watch(connection)
         self._announce(connection, Change.CONNECTED)
         hook = self.endpoints[connection.endpoint].on_connect
         if hook is not None:
@@ -89,6 +65,7 @@ class Worker:
     def adopted(self, connection: Connection) -> None:
         """The client has been here before, on another worker: nobody has to hear of it."""
         self.connections.adopt(connection)
+        self._watch(connection)
         self._account_for(connection, 1)
 
     def offered(self, connection: Connection) -> None:
@@ -101,23 +78,35 @@ class Worker:
 
     def moved(self, connection: Connection) -> None:
         """The client that was offered is another worker's: forget it, as if it had never been."""
+        connection.is_gone = True
         self.connections.disconnect(connection)
         self.commands.forget(connection)
-        self.unsubscribe(connection)
+        self.interest.stop_listening(connection.channels)
 
     def commanded(self, connection: Connection, command: Command) -> None:
         """The client asks for something."""
-        self.commands.received(connection, command)
+        self.commands.limit_rate(connection)
+        if isinstance(command, Send):
+            self.commands.received(connection, command)
+        else:
+            self.sessions.received(connection, command)
 
     def ended(self, connection: Connection, code: int) -> None:
         """The client is gone: forget it, tell the others, tell the application."""
         self.connections.disconnect(connection)
         self.commands.forget(connection)
         self._announce(connection, Change.DISCONNECTED)
-        self.unsubscribe(connection)
+        if connection.session is not None:
+            self.sessions.ended(connection)
+        self.interest.stop_listening(connection.channels)
         hook = self.endpoints[connection.endpoint].on_disconnect
         if hook is not None:
             self.commands.call(connection, lambda: hook(connection, code))
+
+    def lost(self, connection: Connection, channel: str) -> None:
+        """There is a gap: who holds a position has to know; who holds none cannot miss it."""
+        if connection.session is not None:
+            self.sessions.lost(connection, channel)
 
     def flush(self) -> None:
         """Write what was published already."""
@@ -133,6 +122,7 @@ class Worker:
     def next_second(self) -> None:
         """What is due once a second."""
         self.commands.next_second()
+        self.sessions.next_second()
         self.coordinator.beat()
         for record in self.coordinator.claim_dead():
             # A killed worker could not say that its clients left; one of the others says it.
@@ -140,6 +130,10 @@ class Worker:
                 self.announcements.count(channel, number, Change.DISCONNECTED)
         for channel, line in self.announcements.next_second():
             self._tell(channel, line)
+
+    def _watch(self, connection: Connection) -> None:
+        if connection.session is not None:
+            self.sessions.watch(connection)
 
     def _announce(self, connection: Connection, change: Change) -> None:
         if not self._account_for(connection, 1 if change is Change.CONNECTED else -1):
@@ -155,6 +149,8 @@ class Worker:
         """Count a client that is announced in its first channel; False: none is."""
         if not self.settings.announcements or not connection.channels:
             return False
+        if connection.session is not None:
+            return False  # its channels have joins and leaves for that
         channel = connection.channels[0]
         self.announced[channel] += change
         if not self.announced[channel]:

@@ -104,6 +104,7 @@ class RecordingOwner:
 
     commands: list[Command] = field(default_factory=list)
     ends: list[int] = field(default_factory=list)
+    losses: list[str] = field(default_factory=list)
     at_end: list[Callable[[Connection], object]] = field(default_factory=list)
     at_flush: list[Callable[[], object]] = field(default_factory=list)
 
@@ -115,6 +116,10 @@ class RecordingOwner:
         self.ends.append(code)
         for each in self.at_end:
             each(connection)
+
+    def lost(self, connection: Connection, channel: str, /) -> None:
+        assert connection.owner is self
+        self.losses.append(channel)
 
     def flush(self) -> None:
         for each in self.at_flush:

@@ -9,23 +9,20 @@ from typing import TYPE_CHECKING, Any
 import anyio
 from starlette.websockets import WebSocket
 
-from lastcall.announcements import Announcements
-from lastcall.attachment import attach
+from lastcall.assembly import Loop, assemble
+from lastcall.attachment import PLAIN_TEXT, Terms, attach
 from lastcall.broker.base import Broker, BrokerEvents, History, HistoryLimits, StreamPosition
 from lastcall.commands import Commands
 from lastcall.connection import Connection
-from lastcall.connection_manager import ConnectionManager
 from lastcall.errors import BrokerUnavailable
 from lastcall.handover_receiver import HandoverReceiver
 from lastcall.handover_sender import HandoverSender
-from lastcall.hooks import Endpoints
-from lastcall.hub import Hub
 from lastcall.moving import Mover
+from lastcall.rulebook import Rulebook
 from lastcall.settings import Settings
 from lastcall.socket_handover import socket_path
 from lastcall.stream_log import Append, StreamLog
 from lastcall.uvicorn_host import UvicornHost
-from lastcall.worker import Worker
 from lastcall.worker_coordinator import WorkerRecord
 from tests.fakes import FakeCoordinator
 from tests.uvicorn_host import Host, hosting
@@ -58,12 +55,13 @@ class Bus:
 class View:
     """One worker's broker; it delivers when the test says so, if it *lags*."""
 
-    def __init__(self, bus: Bus, events: BrokerEvents) -> None:
+    events: BrokerEvents
+
+    def __init__(self, bus: Bus) -> None:
         self.lags = False
         self.is_away = False
         self.waiting: list[Any] = []
         self._bus = bus
-        self._events = events
         self._heard: dict[str, StreamPosition] = {}
         bus.views.append(self)
 
@@ -74,7 +72,7 @@ class View:
             if publication.channel in self._heard:
                 position = StreamPosition(publication.offset, publication.epoch)
                 self._heard[publication.channel] = position
-                self._events.deliver(publication)
+                self.events.deliver(publication)
 
     async def run(self, events: BrokerEvents, *, task_status: "TaskStatus[None]") -> None:
         raise NotImplementedError
@@ -109,26 +107,24 @@ class Place:
     def __init__(self, bus: Bus, run_dir: Path, pid: int, **settings: Any) -> None:
         self.pid = pid
         self.is_leaving = False
-        self.endpoints = Endpoints()
+        limits = {"max_backlog": 50_000_000, "max_connections": 100}
+        rules = Rulebook.by(Settings(**{**limits, **settings}))
+        self.endpoints = rules.endpoints
         self.ends: list[int] = []
-        self.hub = Hub(asyncio.get_running_loop().call_soon)
-        self.view = View(bus, self.hub)
+        self.view = View(bus)
         hooks = self.endpoints[""]
         hooks.on_message = lambda _, message: self.view.publish(CHANNEL, str(message).encode())
         hooks.on_disconnect = lambda _, code: self.ends.append(code)
         self.tasks: set[asyncio.Task[None]] = set()
         self.coordinator = FakeCoordinator()
-        self.worker = Worker(
-            settings=Settings(**{"max_backlog": 50_000_000, **settings}),
-            endpoints=self.endpoints,
-            broker=self.view,
-            hub=self.hub,
-            connections=ConnectionManager(self.hub, lambda: None),
-            commands=Commands(self.endpoints, self._start, print, settings.get("message_rate", 0)),
-            announcements=Announcements(0),
-            coordinator=self.coordinator,
-            max_connections=100,
+        self.worker = assemble(
+            rules,
+            Commands(self.endpoints, self._start, print, settings.get("message_rate", 0)),
+            Loop(asyncio.get_running_loop().call_soon, changed=lambda: None),
+            self.view,
+            self.coordinator,
         )
+        self.hub = self.view.events = self.worker.hub
         self.path = socket_path(run_dir, pid)
         self._run_dir = run_dir
         self.host: Host
@@ -164,14 +160,8 @@ class Place:
                 tasks.cancel_scope.cancel()
 
     async def _app(self, scope: Any, receive: Any, send: Any) -> None:
-        await attach(
-            self.worker,
-            WebSocket(scope, receive, send),
-            endpoint="",
-            user="somebody",
-            channels=(CHANNEL,),
-            subprotocol=None,
-        )
+        terms = Terms("", "somebody", (CHANNEL,), None, PLAIN_TEXT)
+        await attach(self.worker, WebSocket(scope, receive, send), terms)
 
     def _start(self, coroutine: Any) -> None:
         task = asyncio.get_running_loop().create_task(coroutine)

@@ -394,3 +394,7 @@ def test_token_cannot_make_positions_where_there_is_no_history() -> None:
     )
 
     assert (features.positioned, features.recoverable) == (False, False)
+
+
+def test_channel_without_a_place_has_no_history() -> None:
+    assert not Channels(Settings()).has_history("unknown:a")

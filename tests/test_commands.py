@@ -12,6 +12,7 @@ from lastcall.connection import Connection
 from lastcall.errors import BrokerUnavailable
 from lastcall.hooks import Endpoints
 from lastcall.protocol.base import Message, Send
+from lastcall.session import Session
 from tests.fakes import RecordingOwner, RecordingTransport, connect
 
 type Callback = Callable[["ManualFuture"], object]
@@ -69,6 +70,7 @@ class Scene:
         for each in messages:
             binary = isinstance(each, bytes)
             data = each if isinstance(each, bytes) else each.encode()
+            self.commands.limit_rate(self.connection)
             self.commands.received(self.connection, Send(Message(data, binary)))
 
     def _start(self, coroutine: Coroutine[Any, Any, None]) -> None:
@@ -370,3 +372,15 @@ async def test_a_line_that_is_cancelled_leaves_nothing_behind() -> None:
 
     assert it.commands.is_idle
     assert not it.transport.paused
+
+
+def test_a_client_with_a_session_was_answered_already() -> None:
+    it = scene()
+    it.connection.session = Session(since=0)
+    future = ManualFuture()
+    it.on_message(lambda _connection, _message: future)
+    it.receive("lost")
+    future.finish(BrokerUnavailable("away"))
+
+    assert it.transport.messages == []
+    assert it.errors == []

@@ -100,7 +100,7 @@ async def test_a_worker_that_has_heard_more_fills_the_gap(tmp_path: Path) -> Non
     async with two_places(tmp_path) as (old, new, bus), client_of(old) as client:
         await is_served_by(old, client)
         old.view.lags = True
-        await new.worker.listen([CHANNEL])
+        await new.worker.interest.listen([CHANNEL])
         bus.publish("one")
         bus.publish("two")
         await old.sender.round([new.record])
@@ -110,7 +110,7 @@ async def test_a_worker_that_has_heard_more_fills_the_gap(tmp_path: Path) -> Non
 
 async def test_a_worker_that_has_heard_less_repeats_nothing(tmp_path: Path) -> None:
     async with two_places(tmp_path) as (old, new, bus), client_of(old) as client:
-        await new.worker.listen([CHANNEL])
+        await new.worker.interest.listen([CHANNEL])
         new.view.lags = True
         bus.publish("one")
         await hears(client, "one")
@@ -127,7 +127,7 @@ async def test_who_cannot_have_all_it_missed_stays(tmp_path: Path) -> None:
     """History is too short: the other worker refuses, and nothing is lost here."""
     async with two_places(tmp_path, history=1) as (old, new, bus), client_of(old) as client:
         old.view.lags = True
-        await new.worker.listen([CHANNEL])
+        await new.worker.interest.listen([CHANNEL])
         for text in ("one", "two"):
             bus.publish(text)
         await old.sender.round([new.record])
@@ -444,7 +444,7 @@ async def test_a_sender_that_dies_before_the_commit_leaves_its_clients_to_the_re
 async def test_a_dead_senders_client_whose_history_is_gone_is_told(tmp_path: Path) -> None:
     async with two_places(tmp_path, history=1) as (old, new, bus), client_of(old) as client:
         old.view.lags = True
-        await new.worker.listen([CHANNEL])
+        await new.worker.interest.listen([CHANNEL])
         for text in ("one", "two"):
             bus.publish(text)
         channel, moving, claims = await offer(old, new)

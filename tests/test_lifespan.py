@@ -19,9 +19,9 @@ from lastcall.broker.base import BrokerEvents
 from lastcall.broker.memory import MemoryBroker
 from lastcall.draining import Draining
 from lastcall.errors import PartDied
-from lastcall.hooks import Endpoints
 from lastcall.lifespan import RunningWorker, running
 from lastcall.protocol.base import Message
+from lastcall.rulebook import Rulebook
 from tests.fakes import FakeHost, RecordingTransport, connect
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def files(run_dir: Path, pattern: str = "*") -> list[Path]:
 async def test_no_task_file_or_socket_survives_it(run_dir: Path) -> None:
     tasks, descriptors = asyncio.all_tasks(), open_files()
     for _ in range(2):
-        async with running(Settings(heartbeat_interval=10), Endpoints(), SoleHost()) as now:
+        async with running(Rulebook.by(Settings(heartbeat_interval=10)), SoleHost()) as now:
             _, transport = join(now)
             assert len(asyncio.all_tasks()) > len(tasks)
             assert files(run_dir, "*.ALIVE")
@@ -80,7 +80,7 @@ async def test_nothing_is_left_though_the_application_fails(run_dir: Path) -> No
     """Its clients are told, as at any other end."""
     tasks, transports = asyncio.all_tasks(), list[RecordingTransport]()
     with pytest.RaisesGroup(ValueError):
-        async with running(Settings(), Endpoints(), SoleHost()) as now:
+        async with running(Rulebook.by(Settings()), SoleHost()) as now:
             transports.append(join(now)[1])
             raise ValueError("the application's own")
 
@@ -91,7 +91,7 @@ async def test_nothing_is_left_though_the_application_fails(run_dir: Path) -> No
 
 async def test_a_server_that_stops_without_a_signal_ends_the_applications_own_requests() -> None:
     async with anyio.create_task_group() as tasks:
-        async with running(Settings(), Endpoints(), SoleHost()) as now:
+        async with running(Rulebook.by(Settings()), SoleHost()) as now:
             ended = anyio.Event()
 
             async def stream() -> None:
@@ -108,7 +108,8 @@ async def test_handlers_under_way_are_waited_for_and_cut_after_a_while(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("lastcall.lifespan.FAREWELL_TIME", 0.05)
-    endpoints, story = Endpoints(), list[str]()
+    rules = Rulebook.by(Settings())
+    endpoints, story = rules.endpoints, list[str]()
 
     async def say(_connection: Connection, code: int) -> None:
         await anyio.sleep(0.01)
@@ -122,7 +123,7 @@ async def test_handlers_under_way_are_waited_for_and_cut_after_a_while(
 
     endpoints["talks"].on_disconnect = say
     endpoints["hangs"].on_disconnect = hang
-    async with running(Settings(), endpoints, SoleHost()) as now:
+    async with running(rules, SoleHost()) as now:
         join(now, endpoint="talks")
         join(now, endpoint="hangs")
 
@@ -134,7 +135,8 @@ async def test_a_handler_that_awaits_something_cancelled_harms_nobody(
 ) -> None:
     """Its cancellation is no order to the worker; the client's next message is served."""
     caplog.set_level("ERROR", "lastcall")
-    endpoints, heard = Endpoints(), anyio.Event()
+    rules = Rulebook.by(Settings())
+    endpoints, heard = rules.endpoints, anyio.Event()
 
     async def listen(_connection: Connection, message: str | bytes) -> None:
         if message == "give up":
@@ -144,7 +146,7 @@ async def test_a_handler_that_awaits_something_cancelled_harms_nobody(
         heard.set()
 
     endpoints[""].on_message = listen
-    async with running(Settings(), endpoints, SoleHost()) as now:
+    async with running(rules, SoleHost()) as now:
         connection, transport = join(now)
         connection.received(Message(b"give up"))
         connection.received(Message(b"go on"))
@@ -159,7 +161,8 @@ async def test_who_does_not_answer_is_cut_and_told_to_the_application(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("lastcall.lifespan.FAREWELL_TIME", 0.05)
-    endpoints, story = Endpoints(), list[int]()
+    rules = Rulebook.by(Settings())
+    endpoints, story = rules.endpoints, list[int]()
 
     async def say(_connection: Connection, code: int) -> None:
         await anyio.lowlevel.checkpoint()
@@ -173,7 +176,7 @@ async def test_who_does_not_answer_is_cut_and_told_to_the_application(
             assert self.events is not None
             asyncio.get_running_loop().call_soon(self.events.ended, 1006)
 
-    async with running(Settings(), endpoints, SoleHost()) as now:
+    async with running(rules, SoleHost()) as now:
         connection, _ = connect(now.worker, transport=Deaf())
         now.worker.connected(connection)
 
@@ -184,7 +187,7 @@ async def test_a_signal_makes_it_drain_and_the_coordinator_hears_of_every_step(
     run_dir: Path,
 ) -> None:
     host = SoleHost()
-    async with running(Settings(), Endpoints(), host) as now:
+    async with running(Rulebook.by(Settings()), host) as now:
         connection, transport = join(now)
         with anyio.fail_after(5):
             await until(lambda: '"ready"' in alive(run_dir))
@@ -243,7 +246,7 @@ async def test_a_part_that_dies_takes_the_worker_along(
     host = SoleHost()
     transports = list[RecordingTransport]()
     with pytest.raises(PartDied):  # noqa: PT012  (it is the end of the block that raises)
-        async with running(Settings(shutdown_delay=60), Endpoints(), host) as now:
+        async with running(Rulebook.by(Settings(shutdown_delay=60)), host) as now:
             transports.append(join(now)[1])
             Mortal.now.dies_by = error
             Mortal.now.death.set()
@@ -280,7 +283,7 @@ def test_in_a_test_client_a_part_that_dies_does_not_kill_the_test_run() -> None:
 @asynccontextmanager
 async def broken_drain() -> AsyncIterator[FakeHost]:
     host = SoleHost()
-    async with running(Settings(), Endpoints(), host) as now:
+    async with running(Rulebook.by(Settings()), host) as now:
         now.worker.coordinator.finish = None  # type: ignore[assignment, method-assign]
         yield host
         with anyio.fail_after(5):

@@ -6,17 +6,15 @@ from contextlib import asynccontextmanager
 import anyio
 import pytest
 
-from lastcall.announcements import Announcements
+from lastcall.assembly import Loop, assemble
 from lastcall.broker.base import HistoryLimits, StreamPosition
 from lastcall.broker.memory import MemoryBroker
 from lastcall.commands import Commands
 from lastcall.connection import Connection
-from lastcall.connection_manager import ConnectionManager
 from lastcall.errors import BrokerUnavailable, ServerShutdown, SlowConsumer
-from lastcall.hooks import Endpoints
-from lastcall.hub import Hub
+from lastcall.rulebook import Rulebook
 from lastcall.settings import Settings
-from lastcall.worker import MAX_RECORDED_CHANNELS, Worker
+from lastcall.worker import MAX_RECORDED_CHANNELS
 from lastcall.worker_coordinator import WorkerRecord
 from tests.fakes import FakeCoordinator, RecordingTransport, connect
 
@@ -39,24 +37,21 @@ class Scene:
 
     def __init__(self, **settings: int) -> None:
         self.coordinator = FakeCoordinator()
-        self.hub = Hub(lambda _flush: None)
         self.broker = Unsteady(HistoryLimits(10, 10))
-        self.endpoints = Endpoints()
-        self.worker = Worker(
-            settings=Settings(announcements=True, **settings),  # type: ignore[arg-type]
-            endpoints=self.endpoints,
-            broker=self.broker,
-            hub=self.hub,
-            connections=ConnectionManager(self.hub, lambda: None),
-            commands=Commands(self.endpoints, lambda coroutine: coroutine.close(), print),
-            announcements=Announcements(settings.get("announcement_rate", 100)),
-            coordinator=self.coordinator,
-            max_connections=2,
+        rules = Rulebook.by(Settings(announcements=True, max_connections=2, **settings))  # type: ignore[arg-type]
+        self.endpoints = rules.endpoints
+        self.worker = assemble(
+            rules,
+            Commands(self.endpoints, lambda coroutine: coroutine.close(), print),
+            Loop(later=lambda _flush: None, changed=lambda: None),
+            self.broker,
+            self.coordinator,
         )
+        self.hub = self.worker.hub
 
     async def join(self, *channels: str) -> tuple[Connection, RecordingTransport]:
         connection, transport = connect(self.worker, *channels)
-        await self.worker.subscribe(connection)
+        await self.worker.interest.listen(connection.channels)
         self.worker.connected(connection)
         return connection, transport
 
@@ -124,7 +119,7 @@ async def test_a_channel_that_cannot_be_had_leaves_nothing_subscribed() -> None:
     async with running_broker(scene):
         connection, _ = connect(scene.worker, "granted", "refused", "third")
         with pytest.raises(BrokerUnavailable):
-            await scene.worker.subscribe(connection)
+            await scene.worker.interest.listen(connection.channels)
 
         assert all(scene.hub.retain(channel) for channel in connection.channels)
         await scene.broker.publish("granted", b"nobody listens")

@@ -7,8 +7,8 @@ import anyio.lowlevel
 import pytest
 
 from lastcall import Settings
-from lastcall.hooks import Endpoints
 from lastcall.lifespan import RECORDS_AT_ONCE, RunningWorker, running
+from lastcall.rulebook import Rulebook
 from tests.fakes import FakeHost, RecordingTransport, connect
 
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("run_dir")]
@@ -17,7 +17,7 @@ pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("run_dir")]
 async def join(now: RunningWorker) -> RecordingTransport:
     transport = RecordingTransport(ends_at_once=True)
     connection, _ = connect(now.worker, "news", transport=transport)
-    await now.worker.subscribe(connection)
+    await now.worker.interest.listen(connection.channels)
     now.worker.connected(connection)
     return transport
 
@@ -31,7 +31,7 @@ async def publish_in_two_turns(now: RunningWorker, first: bytes, second: bytes) 
 
 async def test_publications_of_a_window_leave_in_one_write() -> None:
     async with running(
-        Settings(join_window=0.1, broker_url="memory:"), Endpoints(), FakeHost()
+        Rulebook.by(Settings(join_window=0.1, broker_url="memory:")), FakeHost()
     ) as now:
         transport = await join(now)
         await publish_in_two_turns(now, b"one", b"two")
@@ -45,7 +45,7 @@ async def test_publications_of_a_window_leave_in_one_write() -> None:
 
 
 async def test_without_a_window_a_turn_is_written_at_its_end() -> None:
-    async with running(Settings(broker_url="memory:"), Endpoints(), FakeHost()) as now:
+    async with running(Rulebook.by(Settings(broker_url="memory:")), FakeHost()) as now:
         transport = await join(now)
         await publish_in_two_turns(now, b"one", b"two")
 
@@ -59,7 +59,7 @@ async def test_a_storm_of_clients_is_recorded_when_it_is_over(run_dir: Path) -> 
         (file,) = run_dir.rglob("*.ALIVE")
         return file.read_text()
 
-    async with running(Settings(broker_url="memory:"), Endpoints(), FakeHost()) as now:
+    async with running(Rulebook.by(Settings(broker_url="memory:")), FakeHost()) as now:
         for _ in range(3 * RECORDS_AT_ONCE):
             await join(now)
             await anyio.lowlevel.checkpoint()

@@ -53,10 +53,27 @@ class History(msgspec.Struct, frozen=True):
 
 
 class HistoryLimits(msgspec.Struct, frozen=True):
-    """How much each channel remembers: *size* publications at most, for *ttl* seconds at most."""
+    """How much a channel remembers: *size* publications at most, for *ttl* seconds at most."""
 
     size: int
     ttl: float
+
+    def of(self, channel: str) -> "HistoryLimits":  # noqa: ARG002  (the same for all)
+        """See `Retention.of`."""
+        return self
+
+
+class Retention(Protocol):
+    """How much each channel remembers."""
+
+    @property
+    def ttl(self) -> float:
+        """The longest of all."""
+        ...
+
+    def of(self, channel: str, /) -> HistoryLimits:
+        """What holds for *channel*."""
+        ...
 
 
 class BrokerEvents(Protocol):

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from lastcall.broker.base import History, HistoryLimits, Publication, StreamPosition
+from lastcall.broker.base import History, Publication, Retention, StreamPosition
 from lastcall.broker.bus_messages import Page, Read, Subscribe
 from lastcall.errors import UnrecoverablePosition
 from lastcall.log_file import LogFile
@@ -21,7 +21,7 @@ class HistoryPages:
     """Answers from the ring; what is only in the file is put into the ring first."""
 
     def __init__(
-        self, file: LogFile, log: StreamLog, limits: HistoryLimits, clock: Callable[[], float]
+        self, file: LogFile, log: StreamLog, limits: Retention, clock: Callable[[], float]
     ) -> None:
         """Read *log*, which was loaded from *file*."""
         self._file = file
@@ -61,7 +61,7 @@ class HistoryPages:
         self._log.fill(channel, end, publications, self._clock())
 
     def _read(self, channel: str, end: StreamPosition, now: float) -> Older:
-        return end, self._file.read(channel, end, self._limits, now)
+        return end, self._file.read(channel, end, self._limits.of(channel), now)
 
 
 def _at_most(limit: int | None) -> int:

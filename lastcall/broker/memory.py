@@ -11,8 +11,8 @@ from lastcall.broker.base import (
     Broker,
     BrokerEvents,
     History,
-    HistoryLimits,
     Kind,
+    Retention,
     StreamPosition,
 )
 from lastcall.errors import BrokerUnavailable
@@ -31,7 +31,7 @@ class MemoryBroker:
     Delivers within `publish`, before it returns. Each start is a new epoch.
     """
 
-    def __init__(self, limits: HistoryLimits, *, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, limits: Retention, *, clock: Callable[[], float] = time.time) -> None:
         """Remember as much as *limits* allow, by *clock*."""
         self._log = StreamLog(limits)
         self._clock = clock

@@ -11,7 +11,7 @@ from functools import partial
 import anyio
 import anyio.to_thread
 
-from lastcall.broker.base import HistoryLimits, StreamPosition
+from lastcall.broker.base import Retention, StreamPosition
 from lastcall.broker.bus_messages import (
     Delivery,
     FromWorker,
@@ -58,7 +58,7 @@ class Sequencer:
     """
 
     def __init__(
-        self, file: LogFile, log: StreamLog, limits: HistoryLimits, clock: Callable[[], float]
+        self, file: LogFile, log: StreamLog, limits: Retention, clock: Callable[[], float]
     ) -> None:
         """Go on with *log*, which was loaded from *file*."""
         self._file = file

@@ -16,7 +16,7 @@ from pathlib import Path
 import anyio
 import anyio.to_thread
 
-from lastcall.broker.base import HistoryLimits
+from lastcall.broker.base import Retention
 from lastcall.broker.bus_client import BusClient
 from lastcall.broker.bus_messages import Outgoing
 from lastcall.broker.bus_server import BusServer
@@ -44,7 +44,7 @@ class Tenure:
         socket_path: Path,
         lock: ElectionLock,
         place: LogPlace,
-        limits: HistoryLimits,
+        limits: Retention,
         clock: Callable[[], float],
     ) -> None:
         """Take office with *lock*, which this worker holds."""

@@ -20,8 +20,8 @@ from lastcall.broker.base import (
     Broker,
     BrokerEvents,
     History,
-    HistoryLimits,
     Kind,
+    Retention,
     StreamPosition,
 )
 from lastcall.broker.bus_client import BusClient
@@ -66,7 +66,7 @@ class UnixSocketBroker:
         self,
         run_dir: Path,
         state_dir: Path,
-        limits: HistoryLimits,
+        limits: Retention,
         *,
         clock: Callable[[], float] = time.time,
         boot: str | None = None,

@@ -8,6 +8,7 @@ import msgspec
 
 from lastcall.broker.base import Publication
 from lastcall.errors import Disconnect
+from lastcall.protocol.centrifuge import Call, Invalid, Pong, Push, Reply
 
 
 class Message(msgspec.Struct, frozen=True, gc=False):
@@ -24,7 +25,7 @@ class Send:
     message: Message
 
 
-type Command = Send
+type Command = Send | Call | Pong | Invalid
 
 
 class ClientProtocol(Hashable, Protocol):
@@ -51,4 +52,23 @@ class ClientProtocol(Hashable, Protocol):
 
     def farewell(self, why: Disconnect) -> tuple[int, str]:
         """The close code and reason, in this protocol's terms; never an empty reason."""
+        ...
+
+
+class SessionProtocol(ClientProtocol, Protocol):
+    """What a client speaks that connects, subscribes and is answered: one that has a `Session`."""
+
+    ping: Message
+    """To be answered by a `Pong`."""
+
+    def body(self, publication: Publication) -> bytes:
+        """A publication as it stands in a history or a reply."""
+        ...
+
+    def reply(self, reply: Reply) -> Message:
+        """Answer a `Call`."""
+        ...
+
+    def push(self, push: Push) -> Message:
+        """Tell a client what it did not ask for."""
         ...

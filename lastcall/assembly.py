@@ -1,0 +1,75 @@
+"""Puts the parts of a worker together; nothing runs yet."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from lastcall.announcements import Announcements
+from lastcall.broker.base import Broker
+from lastcall.commands import Commands
+from lastcall.connection_manager import ConnectionManager, connection_limit
+from lastcall.everyone import Everyone
+from lastcall.hub import Hub, Later
+from lastcall.interest import Interest
+from lastcall.protocol.base import ClientProtocol
+from lastcall.protocol.centrifuge_json import CentrifugeJson
+from lastcall.protocol.plain_text import PlainText
+from lastcall.rulebook import Rulebook
+from lastcall.session import Timing
+from lastcall.session_channels import SessionChannels
+from lastcall.session_commands import SessionCommands
+from lastcall.session_presence import Presence
+from lastcall.sessions import Sessions
+from lastcall.settings import Settings
+from lastcall.subscribing import Subscribing
+from lastcall.worker import Worker
+from lastcall.worker_coordinator import Coordinator
+
+
+@dataclass(frozen=True, slots=True)
+class Loop:
+    """What parts without a task of their own need of the event loop."""
+
+    later: Later
+    """Calls at the end of the turn."""
+    changed: Callable[[], object]
+    """Hears that a connection came or went."""
+
+
+def assemble(
+    rules: Rulebook, commands: Commands, loop: Loop, broker: Broker, coordinator: Coordinator
+) -> Worker:
+    """Make a worker that serves by *rules*."""
+    settings, hub = rules.settings, Hub(loop.later)
+    interest = Interest(broker, hub)
+    everyone = Everyone(broker, hub, interest, coordinator)
+    presence = Presence(broker, hub, everyone, loop.later)
+    session_channels = SessionChannels(rules, Subscribing(broker, hub, interest), presence)
+    requests = SessionCommands(rules, broker, presence, session_channels)
+    return Worker(
+        settings=settings,
+        endpoints=rules.endpoints,
+        broker=broker,
+        hub=hub,
+        connections=ConnectionManager(hub, loop.changed),
+        commands=commands,
+        interest=interest,
+        everyone=everyone,
+        sessions=Sessions(commands, requests, _timing(settings)),
+        protocols=_by_name(PlainText(), CentrifugeJson(rules.channels.has_history)),
+        announcements=Announcements(settings.announcement_rate),
+        coordinator=coordinator,
+        max_connections=settings.max_connections or connection_limit(),
+    )
+
+
+def _by_name(*protocols: ClientProtocol) -> dict[str, ClientProtocol]:
+    return {protocol.name: protocol for protocol in protocols}
+
+
+def _timing(settings: Settings) -> Timing:
+    return Timing(
+        stale=settings.stale_delay,
+        ping=settings.ping_interval,
+        pong=settings.pong_timeout,
+        expired=settings.expired_delay,
+    )

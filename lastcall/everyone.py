@@ -1,0 +1,138 @@
+"""All workers of this server: tell each of them something, or ask all and collect the answers.
+
+Over the broker, on channels of our own that no client can name. Who is asked is who is ready or
+draining; a worker that dies meanwhile costs the asker its patience, not the answer.
+"""
+
+import contextlib
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import anyio
+import msgspec
+
+from lastcall.broker.base import Broker, Kind, Publication
+from lastcall.errors import BrokerUnavailable
+from lastcall.hub import Hub
+from lastcall.interest import Interest
+from lastcall.worker_coordinator import Coordinator
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from lastcall.broker.base import StreamPosition
+
+PATIENCE = 2.0
+"""Seconds for the answers of all workers."""
+RETRY_PAUSE = 0.5
+_ORDERS = "\0everyone"
+_ANSWERS = "\0answers:"
+
+type Answer = Callable[[bytes], bytes | None]
+"""Does what a body says; the answer, or None where nobody waits for one."""
+
+
+class _Order(msgspec.Struct, frozen=True, array_like=True):
+    what: str
+    body: bytes
+    asker: str = ""
+    question: int = 0
+
+
+class _Reply(msgspec.Struct, frozen=True, array_like=True):
+    question: int
+    body: bytes
+
+
+@dataclass(slots=True)
+class _Question:
+    expected: int
+    replies: list[bytes] = field(default_factory=list)
+    complete: anyio.Event = field(default_factory=anyio.Event)
+
+
+class Everyone:
+    """This worker's voice and ear among all workers of the server."""
+
+    def __init__(
+        self, broker: Broker, hub: Hub, interest: Interest, coordinator: Coordinator
+    ) -> None:
+        """Speak over *broker*; `start` before anything is told or asked."""
+        self._broker = broker
+        self._hub = hub
+        self._interest = interest
+        self._coordinator = coordinator
+        self._name = secrets.token_hex(8)
+        self._answers: dict[str, Answer] = {}
+        self._questions: dict[int, _Question] = {}
+        self._last = 0
+
+    def on(self, what: str, answer: Answer) -> None:
+        """Let *answer* do what is told or asked under the name *what*."""
+        self._answers[what] = answer
+
+    async def start(self) -> None:
+        """Hear the others from here on; waits for the broker, however long it is away."""
+        mine = _ANSWERS + self._name
+        self._hub.tap(_ORDERS, self._ordered)
+        self._hub.tap(mine, self._replied)
+        while True:
+            with contextlib.suppress(BrokerUnavailable):
+                await self._interest.listen([_ORDERS, mine])
+                return
+            await anyio.sleep(RETRY_PAUSE)
+
+    def tell(self, what: str, body: bytes) -> "asyncio.Future[StreamPosition]":
+        """Let every worker do something, this one too; done when that is certain.
+
+        Raises (through the future):
+            BrokerUnavailable: nobody was told.
+        """
+        return self._send(_ORDERS, _Order(what, body))
+
+    async def ask(self, what: str, body: bytes) -> list[bytes]:
+        """The answers of all workers, or of those that answered in time.
+
+        Raises:
+            BrokerUnavailable: nobody was asked.
+        """
+        self._last += 1
+        number = self._last
+        states = [record.state for record in self._coordinator.siblings()]
+        question = _Question(1 + sum(state in {"ready", "draining"} for state in states))
+        self._questions[number] = question
+        try:
+            with anyio.move_on_after(PATIENCE):
+                await self._send(_ORDERS, _Order(what, body, self._name, number))
+                await question.complete.wait()
+        finally:
+            del self._questions[number]
+        return question.replies
+
+    def _send(self, channel: str, message: _Order | _Reply) -> "asyncio.Future[StreamPosition]":
+        encoded = msgspec.msgpack.encode(message)
+        return self._broker.publish(channel, encoded, kind=Kind.BINARY)
+
+    def _ordered(self, publication: Publication) -> None:
+        order = msgspec.msgpack.decode(publication.data, type=_Order)
+        answer = self._answers.get(order.what)
+        body = answer(order.body) if answer is not None else b""
+        if order.asker:
+            reply = self._send(_ANSWERS + order.asker, _Reply(order.question, body or b""))
+            reply.add_done_callback(_seen)
+
+    def _replied(self, publication: Publication) -> None:
+        reply = msgspec.msgpack.decode(publication.data, type=_Reply)
+        question = self._questions.get(reply.question)
+        if question is None:
+            return
+        question.replies.append(reply.body)
+        if len(question.replies) >= question.expected:
+            question.complete.set()
+
+
+def _seen(future: "asyncio.Future[StreamPosition]") -> None:
+    if not future.cancelled():
+        future.exception()

@@ -1,0 +1,167 @@
+"""The Centrifuge client protocol in JSON: lines in, lines out.
+
+Framing, malformed input and the traps of the SDKs follow the reference server (Centrifugo 6).
+"""
+
+from base64 import b64encode
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Annotated
+
+import msgspec
+from msgspec import UNSET, Meta, Raw, UnsetType
+
+from lastcall.broker.base import Kind, Publication
+from lastcall.errors import BadRequest, Disconnect, Refused, ServerShutdown, WorkerFailed
+from lastcall.protocol.base import Command, Message, SessionProtocol
+from lastcall.protocol.centrifuge import (
+    METHODS,
+    PUSHES,
+    Call,
+    Connect,
+    History,
+    Invalid,
+    Pong,
+    Presence,
+    PresenceStats,
+    Push,
+    Reply,
+    Rpc,
+    SendMessage,
+    SubRefresh,
+    Subscribe,
+    Unsubscribe,
+    is_joins,
+    told_by,
+)
+from lastcall.protocol.centrifuge import Publish as PublishRequest
+from lastcall.protocol.centrifuge import Refresh as RefreshRequest
+
+SHUTDOWN = 3001
+"""What the SDKs know as "the server goes away, come back": 1012 in other protocols."""
+
+
+class _Line(msgspec.Struct):
+    """One object as it comes; a request that is `null` is not one."""
+
+    id: Annotated[int, Meta(ge=0, lt=2**32)] = 0
+    connect: Connect | UnsetType = UNSET
+    subscribe: Subscribe | UnsetType = UNSET
+    unsubscribe: Unsubscribe | UnsetType = UNSET
+    publish: PublishRequest | UnsetType = UNSET
+    presence: Presence | UnsetType = UNSET
+    presence_stats: PresenceStats | UnsetType = UNSET
+    history: History | UnsetType = UNSET
+    rpc: Rpc | UnsetType = UNSET
+    send: SendMessage | UnsetType = UNSET
+    refresh: RefreshRequest | UnsetType = UNSET
+    sub_refresh: SubRefresh | UnsetType = UNSET
+    ping: Raw | UnsetType = UNSET
+
+
+_DECODER = msgspec.json.Decoder(_Line)
+_ENCODER = msgspec.json.Encoder()
+_NAMES = tuple(METHODS.values())
+
+
+class CentrifugeJson:
+    """What the official SDKs speak by default."""
+
+    name = "centrifuge-json"
+    ping = Message(b"{}")
+
+    def __init__(self, shows_offsets: Callable[[str], bool] = lambda _: True) -> None:
+        """Name offsets where *shows_offsets* (by channel): elsewhere no client can use them."""
+        self._shows_offsets = shows_offsets
+
+    def decode(self, message: Message) -> Sequence[Command]:
+        """One command for each line, up to the first that is not of this protocol."""
+        lines = message.data.removesuffix(b"\n").split(b"\n")
+        commands: list[Command] = []
+        for line in lines:
+            try:
+                commands.append(_command(_DECODER.decode(line)))
+            except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, ValueError):
+                commands.append(Invalid(BadRequest()))
+                break
+        return commands
+
+    def publication(self, publication: Publication) -> Message:
+        """Tell a client of *publication*."""
+        channel = _ENCODER.encode(told_by(publication.channel))
+        if is_joins(publication.channel):
+            return Message(b'{"push":{"channel":%b,%b}}' % (channel, publication.data))
+        body = self.body(publication)
+        return Message(b'{"push":{"channel":%b,"pub":%b}}' % (channel, body))
+
+    def body(self, publication: Publication) -> bytes:
+        """The publication itself, as it also stands in a history."""
+        parts = [b'{"data":', as_json(publication)]
+        if publication.offset and self._shows_offsets(publication.channel):
+            parts.append(b',"offset":%d' % publication.offset)
+        if publication.about:
+            parts += b",", publication.about
+        parts.append(b"}")
+        return b"".join(parts)
+
+    def reply(self, reply: Reply) -> Message:
+        """Answer a command."""
+        outcome = reply.outcome
+        if isinstance(outcome, Refused):
+            error: dict[str, object] = {"code": outcome.code, "message": outcome.message}
+            if outcome.temporary:
+                error["temporary"] = True
+            return Message(b'{"id":%d,"error":%b}' % (reply.id, _ENCODER.encode(error)))
+        result = _ENCODER.encode(outcome)
+        return Message(b'{"id":%d,"%b":%b}' % (reply.id, reply.method.encode(), result))
+
+    def push(self, push: Push) -> Message:
+        """Tell a client what it did not ask for."""
+        kind = PUSHES[type(push.content)].encode()
+        content = _ENCODER.encode(push.content)
+        if not push.channel:
+            return Message(b'{"push":{"%b":%b}}' % (kind, content))
+        channel = _ENCODER.encode(push.channel)
+        return Message(b'{"push":{"channel":%b,"%b":%b}}' % (channel, kind, content))
+
+    def notice(self, text: str) -> Message:
+        """A message of the server: `message` events of those SDKs that have them."""
+        return Message(b'{"push":{"message":{"data":%b}}}' % _ENCODER.encode(text))
+
+    def farewell(self, why: Disconnect) -> tuple[int, str]:
+        """The protocol's own codes; a leaving server is 3001."""
+        if isinstance(why, ServerShutdown | WorkerFailed):
+            return SHUTDOWN, "shutdown"
+        return why.code, why.reason
+
+
+def _command(line: _Line) -> Command:
+    for name in _NAMES:
+        request = getattr(line, name)
+        if request is not UNSET:
+            if name == "send":
+                return Call(0, request)
+            if line.id == 0:
+                raise ValueError("a command without an id")
+            return Call(line.id, request)
+    if line.id or line.ping is not UNSET:
+        raise ValueError("no command that is known")
+    return Pong()
+
+
+def as_json(publication: Publication) -> bytes:
+    """The data of *publication* as one JSON value; bytes are an object with `b64data`."""
+    if publication.kind is Kind.JSON:
+        return publication.data
+    if publication.kind is Kind.TEXT:
+        return _ENCODER.encode(publication.data.decode())
+    return b'{"b64data":"%b"}' % b64encode(publication.data)
+
+
+def in_one_line(value: Raw) -> bytes:
+    """A JSON value without line breaks: they would end it in the middle."""
+    data = bytes(value)
+    return msgspec.json.format(data, indent=-1) if b"\n" in data else data
+
+
+if TYPE_CHECKING:
+    _: type[SessionProtocol] = CentrifugeJson

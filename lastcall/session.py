@@ -1,0 +1,148 @@
+"""A client that speaks the Centrifuge protocol: who it is, what it hears, and what is due.
+
+Pure, and plain data: it moves with its connection to another worker. Times are seconds. *now* is
+the wall clock, by which tokens end; *beat* a clock that never jumps and that all processes of the
+host share, by which pings go.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+
+import msgspec
+
+from lastcall.errors import ConnectionExpired, Disconnect, NoPong, Stale, SubscriptionExpired
+
+
+class Stage(StrEnum):
+    """How far a session has come."""
+
+    NEW = "new"
+    CONNECTED = "connected"
+    REFUSED = "refused"
+    """Its connect was answered with an error: nothing that it says counts any more."""
+
+
+class Subscription(msgspec.Struct, omit_defaults=True):
+    """A channel that the client hears."""
+
+    server_side: bool = False
+    positioned: bool = False
+    recoverable: bool = False
+    presence: bool = False
+    """Whether it is seen in the channel's presence."""
+    join_leave: bool = False
+    """Whether others are told that it comes and goes."""
+    push_join_leave: bool = False
+    """Whether it is told who comes and goes."""
+    chan_info: bytes = b""
+    """A JSON value, or nothing."""
+    expire_at: float = 0
+    """By the wall clock; 0: never."""
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """How long a session waits for its client, in seconds."""
+
+    stale: float = 10.0
+    """For `connect`."""
+    ping: float = 25.0
+    """Between two pings; 0: none."""
+    pong: float = 8.0
+    """For the answer to a ping; less than *ping*."""
+    expired: float = 25.0
+    """For a fresh token, past the end of the last."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ping:
+    """Time for a ping."""
+
+
+@dataclass(frozen=True, slots=True)
+class Expired:
+    """The time of a subscription that the client made is over."""
+
+    channel: str
+
+
+type Due = Ping | Expired | Disconnect
+
+
+class Session(msgspec.Struct, omit_defaults=True):
+    """What is known of one client."""
+
+    since: float
+    """When it came, by the beat."""
+    client: str = ""
+    """Names this connection; other clients may know it."""
+    user: str = ""
+    conn_info: bytes = b""
+    """A JSON value, or nothing."""
+    stage: Stage = Stage.NEW
+    expire_at: float = 0
+    """By the wall clock; 0: never."""
+    token_id: str = ""
+    token_channels: tuple[str, ...] = ()
+    """Server-side subscriptions that the token asked for."""
+    ping_at: float = 0
+    """By the beat; 0: never."""
+    pong_by: float = 0
+    """By the beat; 0: no ping waits for its answer."""
+    channels: tuple[str, ...] = ()
+    """Server-side subscriptions that the application asked for in `attach`."""
+    subscriptions: dict[str, Subscription] = {}
+
+    def dump(self) -> bytes:
+        """All of it, for the next worker."""
+        return msgspec.msgpack.encode(self)
+
+    @classmethod
+    def load(cls, state: bytes) -> "Session":
+        """Take what `dump` made.
+
+        Raises:
+            ValueError: it is something else.
+        """
+        try:
+            return msgspec.msgpack.decode(state, type=cls)
+        except msgspec.MsgspecError as error:
+            raise ValueError(f"no session: {error}") from error
+
+    def pong(self) -> bool:
+        """The client answered; False: nobody asked."""
+        asked, self.pong_by = self.pong_by, 0
+        return asked != 0
+
+    def due(self, timing: Timing, *, now: float, beat: float) -> list[Due]:
+        """What has to be done now; asked again after `rest`."""
+        if self.stage is not Stage.CONNECTED:
+            return [Stale()] if beat >= self.since + timing.stale else []
+        if self.pong_by and beat >= self.pong_by:
+            return [NoPong()]
+        if self._is_over(self.expire_at, timing, now):
+            return [ConnectionExpired()]
+        dues = list(self._expired(timing, now))
+        if self.ping_at and beat >= self.ping_at:
+            self.ping_at = beat + timing.ping
+            self.pong_by = beat + timing.pong
+            dues.append(Ping())
+        return dues
+
+    def rest(self, timing: Timing, *, now: float, beat: float) -> float:
+        """Seconds until something may be due."""
+        if self.stage is not Stage.CONNECTED:
+            return max(0.0, self.since + timing.stale - beat)
+        ends = [self.expire_at, *(each.expire_at for each in self.subscriptions.values())]
+        times = [at + timing.expired - now for at in ends if at]
+        times += [at - beat for at in (self.ping_at, self.pong_by) if at]
+        return max(0.0, min(times, default=timing.stale))
+
+    def _expired(self, timing: Timing, now: float) -> Iterator[Due]:
+        for channel, subscription in self.subscriptions.items():
+            if self._is_over(subscription.expire_at, timing, now):
+                yield SubscriptionExpired() if subscription.server_side else Expired(channel)
+
+    def _is_over(self, expire_at: float, timing: Timing, now: float) -> bool:
+        return expire_at != 0 and now >= expire_at + timing.expired

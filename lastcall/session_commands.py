@@ -1,0 +1,196 @@
+"""What clients with a session ask for: who does it; done here are publish, history and calls."""
+
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from msgspec import UNSET, Raw
+
+from lastcall.broker.base import Broker, Kind, StreamPosition
+from lastcall.channels import Access
+from lastcall.connection import Connection
+from lastcall.errors import BadCommand, BadRequest, NotAvailable, NotPermitted, Unrecoverable
+from lastcall.protocol.centrifuge import (
+    Connect,
+    Empty,
+    History,
+    HistoryResult,
+    Json,
+    Presence,
+    PresenceResult,
+    PresenceStats,
+    PresenceStatsResult,
+    Publish,
+    Refresh,
+    Rpc,
+    RpcResult,
+    SendMessage,
+    SubRefresh,
+    Subscribe,
+    Unsubscribe,
+)
+from lastcall.protocol.centrifuge_json import in_one_line
+from lastcall.rulebook import Rulebook
+from lastcall.session import Session
+from lastcall.session_channels import SessionChannels, bodies
+from lastcall.session_identity import SessionIdentity
+from lastcall.session_presence import Presence as Everybody
+from lastcall.session_presence import client_info
+from lastcall.session_subscriptions import SessionSubscriptions, require
+from lastcall.sessions import Answer, session_of
+
+if TYPE_CHECKING:
+    import asyncio
+
+
+class SessionCommands:
+    """Does each request by the rules of its channel; `Requests` towards the sessions."""
+
+    def __init__(
+        self,
+        rules: Rulebook,
+        broker: Broker,
+        presence: Everybody,
+        session_channels: SessionChannels,
+    ) -> None:
+        """Go by *rules*."""
+        self._channels = rules.channels
+        self._endpoints = rules.endpoints
+        self._broker = broker
+        self._identity = SessionIdentity(rules, session_channels)
+        self._subscriptions = SessionSubscriptions(rules, session_channels)
+        self._session_channels = session_channels
+        self._everybody = presence
+        self._max_page = rules.settings.max_history_page
+        self._handlers = self._by_kind()
+
+    def _by_kind(self) -> dict[type[Any], Callable[[Connection, Any], Answer]]:
+        return {
+            Connect: self._identity.connect,
+            Refresh: self._identity.refresh,
+            Subscribe: self._subscriptions.subscribe,
+            Unsubscribe: self._subscriptions.unsubscribe,
+            SubRefresh: self._subscriptions.sub_refresh,
+            Publish: self._publish,
+            History: self._history,
+            Presence: self._presence,
+            PresenceStats: self._presence_stats,
+            Rpc: self._rpc,
+            SendMessage: self._send,
+        }
+
+    def do(self, connection: Connection, request: Any) -> Answer:
+        """See `Requests.do`."""
+        token = request.token if isinstance(request, Refresh | SubRefresh) else None
+        if "" in {token, getattr(request, "channel", None)}:
+            raise BadRequest
+        return self._handlers[type(request)](connection, request)
+
+    def expired(self, connection: Connection, channel: str) -> None:
+        """See `Requests.expired`."""
+        self._subscriptions.expired(connection, channel)
+
+    def lost(self, connection: Connection, channel: str) -> None:
+        """See `Requests.lost`."""
+        self._subscriptions.lost(connection, channel)
+
+    def ended(self, connection: Connection) -> None:
+        """See `Requests.ended`."""
+        self._session_channels.ended(connection)
+
+    # --- publish and history
+
+    def _publish(self, connection: Connection, request: Publish) -> Answer:
+        session, channel = session_of(connection), request.channel
+        if request.data is UNSET:
+            raise BadCommand
+        hook = self._endpoints.channels.for_publish(channel)
+        access = self._channels.may_publish(
+            channel,
+            session.user,
+            is_subscribed=channel in session.subscriptions,
+            has_hook=hook is not None,
+        )
+        if access is Access.DENIED:
+            raise NotPermitted
+        data = in_one_line(request.data)
+        if access is Access.ASK and hook is not None:
+            permission = hook(connection, channel, data.decode())
+            return self._publish_if(session, channel, data, permission)
+        return self._to_broker(session, channel, data)
+
+    async def _publish_if(
+        self, session: Session, channel: str, data: bytes, permission: Awaitable[object] | object
+    ) -> Empty:
+        await require(permission)
+        await self._to_broker(session, channel, data)
+        return Empty()
+
+    def _to_broker(
+        self, session: Session, channel: str, data: bytes
+    ) -> "asyncio.Future[StreamPosition]":
+        info = msgspec.json.encode(client_info(session, channel))
+        return self._broker.publish(channel, data, kind=Kind.JSON, about=b'"info":' + info)
+
+    async def _history(self, connection: Connection, request: History) -> HistoryResult:
+        session, channel, since = session_of(connection), request.channel, request.since
+        is_subscribed = channel in session.subscriptions
+        if not self._channels.may_read_history(channel, session.user, is_subscribed=is_subscribed):
+            raise NotPermitted
+        if request.reverse and since is not None and not since.offset:
+            raise BadCommand
+        history = await self._broker.history(channel)
+        top = history.top
+        if since is not None and since.epoch not in {"", top.epoch}:
+            raise Unrecoverable
+        # The log keeps more than the channel's history has, for clients that change their worker.
+        found = list(history.publications)[-self._channels.options(channel).history_size :]
+        if request.reverse:
+            found.reverse()
+        if since is not None:
+            way = -1 if request.reverse else 1
+            found = [each for each in found if way * each.offset > way * since.offset]
+        limit = self._max_page if request.limit < 0 else min(request.limit, self._max_page)
+        return HistoryResult(bodies(connection, found[:limit]), top.offset, top.epoch)
+
+    # --- presence
+
+    async def _presence(self, connection: Connection, request: Presence) -> PresenceResult:
+        self._require_presence(connection, request.channel)
+        return PresenceResult(await self._everybody.clients(request.channel))
+
+    async def _presence_stats(
+        self, connection: Connection, request: PresenceStats
+    ) -> PresenceStatsResult:
+        self._require_presence(connection, request.channel)
+        clients = await self._everybody.clients(request.channel)
+        return PresenceStatsResult(len(clients), len({each.user for each in clients.values()}))
+
+    def _require_presence(self, connection: Connection, channel: str) -> None:
+        session = session_of(connection)
+        is_subscribed = channel in session.subscriptions
+        if not self._channels.may_see_presence(channel, session.user, is_subscribed=is_subscribed):
+            raise NotPermitted
+
+    # --- what only the application can answer
+
+    async def _rpc(self, connection: Connection, request: Rpc) -> RpcResult:
+        called = self._endpoints.channels.for_rpc(request.method)(connection, _text(request.data))
+        result = await called if isinstance(called, Awaitable) else called
+        return RpcResult(Raw(msgspec.json.encode(result)))
+
+    def _send(self, connection: Connection, request: SendMessage) -> Answer:
+        hook = self._endpoints[connection.endpoint].on_message
+        if hook is None:
+            raise NotAvailable
+        called = hook(connection, _text(request.data))
+        return _done(called) if isinstance(called, Awaitable) else None
+
+
+def _text(value: Json) -> str:
+    return "null" if value is UNSET else bytes(value).decode()
+
+
+async def _done(called: Awaitable[object]) -> Empty:
+    await called
+    return Empty()

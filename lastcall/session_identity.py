@@ -1,0 +1,164 @@
+"""Who a client is: `connect` and `refresh`, and what the server subscribes it to from the start."""
+
+import math
+import random
+import time
+import uuid
+from collections.abc import Callable
+
+import lastcall
+from lastcall.broker.base import StreamPosition
+from lastcall.channels import ANONYMOUS, Access, Asked
+from lastcall.connection import Connection
+from lastcall.errors import (
+    BadCommand,
+    BadRequest,
+    ChannelLimit,
+    ConnectionExpired,
+    InsufficientState,
+    InvalidToken,
+    PermissionDenied,
+    TokenExpired,
+    UnknownChannel,
+)
+from lastcall.protocol.centrifuge import Connect, ConnectResult, Refresh, RefreshResult
+from lastcall.rulebook import Rulebook
+from lastcall.session import Session, Stage
+from lastcall.session_channels import Grant, SessionChannels, Wish, seconds_until
+from lastcall.sessions import session_of
+from lastcall.tokens import ConnectionClaims
+
+_SERVER_SIDE = Grant(server_side=True)
+
+
+class SessionIdentity:
+    """Lets clients in by their token, or because the application has said who they are."""
+
+    def __init__(
+        self,
+        rules: Rulebook,
+        session_channels: SessionChannels,
+        *,
+        clock: Callable[[], float] = time.time,
+        beat: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Go by *rules*."""
+        self._settings = rules.settings
+        self._channels = rules.channels
+        self._hooks = rules.endpoints.channels
+        self._session_channels = session_channels
+        self._verifier = rules.tokens
+        self._clock = clock
+        self._beat = beat
+
+    async def connect(self, connection: Connection, request: Connect) -> ConnectResult:
+        """Let the client in, and into its server-side subscriptions.
+
+        Raises:
+            TokenExpired: a fresh token may do.
+            InvalidToken, PermissionDenied, BadRequest, ChannelLimit: it may not come in.
+            BrokerUnavailable, Gone: see `SessionChannels.hold`.
+        """
+        session = session_of(connection)
+        claims = await self._claims(connection, request)
+        self._become(session, claims)
+        session.client = str(uuid.uuid4())
+        connection.user = session.user or None
+        grants = self._server_side(session, claims, request)
+        held = [
+            await self._session_channels.hold(connection, _wish(channel, request), grant)
+            for channel, grant in grants.items()
+        ]
+        # From here on in one tick with the reply.
+        session.stage = Stage.CONNECTED
+        ping = self._settings.ping_interval
+        # Spread, so that clients that come back in one moment are not pinged in one.
+        session.ping_at = self._beat() + random.uniform(ping / 2, ping)  # noqa: S311
+        go_live = self._session_channels.go_live
+        return ConnectResult(
+            client=session.client,
+            version=lastcall.__version__,
+            ping=math.ceil(ping),
+            pong=True,
+            expires=session.expire_at != 0,
+            ttl=seconds_until(session.expire_at, self._clock()),
+            subs={each.wish.channel: go_live(connection, each) for each in held},
+        )
+
+    async def refresh(self, connection: Connection, request: Refresh) -> RefreshResult:
+        """Let the connection live as long as its fresh token.
+
+        Raises:
+            ConnectionExpired: the token is not fresh.
+            InvalidToken: it is of another user, or no token.
+            InsufficientState: it wants other server-side subscriptions.
+        """
+        session = session_of(connection)
+        try:
+            claims = await self._verifier.connection(request.token, self._clock())
+        except TokenExpired:
+            raise ConnectionExpired from None
+        if claims.user != session.user:
+            raise InvalidToken
+        if set(claims.subscriptions) != set(session.token_channels):
+            raise InsufficientState
+        self._become(session, claims)
+        return RefreshResult(
+            expires=session.expire_at != 0, ttl=seconds_until(session.expire_at, self._clock())
+        )
+
+    async def _claims(self, connection: Connection, request: Connect) -> ConnectionClaims:
+        settings, user = self._settings, connection.user
+        if request.token:
+            claims = await self._verifier.connection(request.token, self._clock())
+            if user is not None and claims.user != user:
+                raise InvalidToken
+            if claims.user == ANONYMOUS and not (settings.allow_anonymous or settings.insecure):
+                raise PermissionDenied
+            return claims
+        if user is None and not (settings.allow_anonymous or settings.insecure):
+            raise BadRequest
+        return ConnectionClaims(user or ANONYMOUS)
+
+    def _become(self, session: Session, claims: ConnectionClaims) -> None:
+        session.user = claims.user
+        session.conn_info = claims.info
+        session.expire_at = claims.expire_at or 0
+        session.token_id = claims.token_id
+        session.token_channels = tuple(claims.subscriptions)
+
+    def _server_side(
+        self, session: Session, claims: ConnectionClaims, request: Connect
+    ) -> dict[str, Grant]:
+        grants = dict.fromkeys(session.channels, _SERVER_SIDE)
+        personal = self._channels.personal_channel(session.user)
+        if personal is not None:
+            grants[personal] = _SERVER_SIDE
+        for channel, each in claims.subscriptions.items():
+            grants[channel] = Grant(
+                server_side=True, info=each.info, data=each.data, override=each.override
+            )
+        for channel in request.subs:
+            # More than what the server gives is a wish, and silence its refusal.
+            if channel not in grants and self._may_have(channel, session.user):
+                grants[channel] = _SERVER_SIDE
+        if len(grants) > self._settings.max_channels:
+            raise ChannelLimit
+        return grants
+
+    def _may_have(self, channel: str, user: str) -> bool:
+        has_hook = self._hooks.for_subscribe(channel) is not None
+        try:
+            access = self._channels.may_subscribe(channel, user, has_token=False, has_hook=has_hook)
+        except UnknownChannel:
+            raise BadRequest from None
+        except BadCommand:
+            return False
+        return access is Access.GRANTED
+
+
+def _wish(channel: str, request: Connect) -> Wish:
+    has = request.subs.get(channel)
+    recovers = has is not None and has.recover
+    since = StreamPosition(has.offset, has.epoch) if has is not None and recovers else None
+    return Wish(channel, Asked(recoverable=True), since)

@@ -1,0 +1,118 @@
+"""A session's way into a channel: nothing lost, nothing doubled, and the reply before all else.
+
+Listen, hold, read what was missed; then, in one tick, the reply and the live channel behind it.
+"""
+
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+
+from lastcall.broker.base import Broker, Publication, StreamPosition
+from lastcall.catch_up import CatchUp
+from lastcall.connection import Connection
+from lastcall.errors import LastcallError, UnrecoverablePosition
+from lastcall.hub import Hub
+from lastcall.interest import Interest
+
+
+class Gone(LastcallError):  # noqa: N818  (says what is so)
+    """The client left meanwhile: there is nobody to answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A channel that is held for a client and waits for `Subscribing.go_live`."""
+
+    catch_up: CatchUp
+    missed: Sequence[Publication] | None
+    """None: the history does not reach back, or nobody asked."""
+    since: StreamPosition | None
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """How a client stands in a channel when it is live."""
+
+    position: StreamPosition
+    """Where it stands before *publications*."""
+    publications: Sequence[Publication]
+    recovered: bool
+
+
+class Subscribing:
+    """Lets connections into channels and out again."""
+
+    def __init__(self, broker: Broker, hub: Hub, interest: Interest) -> None:
+        """Use the parts of this worker."""
+        self._broker = broker
+        self._hub = hub
+        self._interest = interest
+
+    async def enter(
+        self, connection: Connection, channel: str, since: StreamPosition | None, limit: int
+    ) -> Entry:
+        """Hold *channel* for *connection*, and read at most *limit* of what follows *since*.
+
+        An empty epoch in *since* is that of the stream. In the tick in which this returns, or any
+        later, call `go_live`, or `leave`.
+
+        Raises:
+            BrokerUnavailable: nothing is held.
+            Gone: the client left; nothing is held.
+        """
+        await self._interest.listen([channel])
+        if connection.is_gone:
+            self._interest.stop_listening([channel])
+            raise Gone
+        connection.channels = (*connection.channels, channel)
+        head = self._head(channel)
+        if since is None:
+            return Entry(self._hub.hold(connection, channel, head), None, None)
+        since = StreamPosition(since.offset, since.epoch or head.epoch)
+        catch_up = self._hub.hold(connection, channel, since)
+        try:
+            missed = await self._missed(catch_up, since, limit)
+        except BaseException:
+            self.leave(connection, channel)
+            raise
+        if connection.is_gone:
+            raise Gone
+        return Entry(catch_up, missed, since)
+
+    def go_live(self, entry: Entry) -> Heard:
+        """Let the connection hear the channel from here on; write what it tells before all else."""
+        hub, connection, channel = self._hub, entry.catch_up.connection, entry.catch_up.channel
+        heard: list[Publication] = []
+        if entry.since is not None and entry.missed is not None:
+            if hub.go_live(entry.catch_up, entry.missed, heard.extend):
+                return Heard(entry.since, heard, recovered=True)
+            heard.clear()
+        catch_up = entry.catch_up
+        if entry.since is not None or catch_up.is_lost:
+            catch_up = hub.hold(connection, channel, self._head(channel))
+        hub.go_live(catch_up, (), heard.extend)
+        return Heard(catch_up.position, (), recovered=False)
+
+    def leave(self, connection: Connection, channel: str) -> None:
+        """Let the connection hear the channel no more; unknown ones are ignored."""
+        if connection.is_gone or channel not in connection.channels:
+            return
+        self._hub.leave(connection, channel)
+        connection.channels = tuple(each for each in connection.channels if each != channel)
+        self._interest.stop_listening([channel])
+
+    def _head(self, channel: str) -> StreamPosition:
+        head = self._hub.head(channel)
+        assert head is not None  # noqa: S101  (listened to, so it has one)
+        return head
+
+    async def _missed(
+        self, catch_up: CatchUp, since: StreamPosition, limit: int
+    ) -> Sequence[Publication] | None:
+        if not catch_up.is_behind:
+            return ()
+        with suppress(UnrecoverablePosition):
+            history = await self._broker.history(catch_up.channel, since, limit + 1)
+            if len(history.publications) <= limit:
+                return history.publications
+        return None
