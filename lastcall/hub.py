@@ -40,7 +40,7 @@ class Hub:
         self._heads: dict[str, StreamPosition] = {}
         self._catching_up: dict[str, dict[Connection, CatchUp]] = {}
         self._taps: dict[str, Tap] = {}
-        self._is_available = True
+        self._is_available = False
 
     @property
     def is_available(self) -> bool:

@@ -34,6 +34,8 @@ from lastcall.systemd import stop_timeout
 RECORDS_AT_ONCE = 10
 RECORD_PAUSE = 0.05
 """Seconds until so many records of who is here may be written for the other workers again."""
+BROKER_PATIENCE = 10.0
+"""Seconds that a start waits for publications to be carried; longer than an election takes."""
 FAREWELL_TIME = 1.0
 """Seconds for close handshakes and handlers that are still under way when the lifespan ends."""
 
@@ -142,13 +144,21 @@ class RunningWorker:
         )
 
     async def start(self) -> None:
-        """Start every task; returns when publications are carried, or this worker leaves first."""
+        """Start every task; returns when publications are carried, or before that: see below."""
         settings, start = self.worker.settings, self._tasks.start_soon
         started = Started()
         start(self._leave, started)
         start(self._guard, "the broker", lambda: self._run_broker(started))
-        # Not for the broker alone: with a full disk it takes for ever, and a stop must not.
-        await started.event.wait()
+        # Not for the broker alone: with a full disk it takes for ever. A stop must not, and whoever
+        # asks this server how it is has to be told that it is not ready.
+        with anyio.move_on_after(BROKER_PATIENCE) as waiting:
+            await started.event.wait()
+        if waiting.cancelled_caught:
+            log_event(
+                "broker unavailable",
+                "nothing can be published yet: serving, not ready, until that changes",
+                level=logging.ERROR,
+            )
         if self.shutdown.is_requested:
             return
         if self._meeting_place is not None:

@@ -87,11 +87,15 @@ class ServerProcess:
 
         wait_until(are_ready, START_TIMEOUT, self.describe)
 
-    def _is_ready(self) -> bool:
+    def health(self, kind: str) -> int:
+        """The status of `/health/live` or `/health/ready`; 0 while nobody listens."""
         try:
-            return self.get("/health/ready")[0] == 200
+            return self.get(f"/health/{kind}")[0]
         except OSError:
-            return False
+            return 0
+
+    def _is_ready(self) -> bool:
+        return self.health("ready") == 200
 
     def describe(self) -> str:
         return (

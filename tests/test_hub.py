@@ -214,6 +214,8 @@ def test_a_reset_moves_the_head_after_what_was_delivered_before() -> None:
 
 def test_it_knows_whether_the_broker_carries() -> None:
     hub = Hub(Loop())
+    assert not hub.is_available
+    hub.available(True)  # noqa: FBT003  (the broker's word)
     assert hub.is_available
     hub.available(False)  # noqa: FBT003  (the broker's word)
     assert not hub.is_available

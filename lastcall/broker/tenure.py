@@ -117,6 +117,7 @@ class Tenure:
             logger.error("the log is opened anew: %s", errors.exceptions[0])  # noqa: TRY400  (expected of a disk)
 
     async def _open_log(self) -> tuple[LogFile, LogState]:
+        said = ""
         while True:
             try:
                 file = await anyio.to_thread.run_sync(self._place.open)
@@ -124,7 +125,8 @@ class Tenure:
             except UnusableLogError:
                 await anyio.to_thread.run_sync(self._place.set_aside)
             except (OSError, sqlite3.Error) as error:
-                logger.error("the log cannot be opened: %s", error)  # noqa: TRY400  (expected of a disk)
+                if said != (said := str(error)):
+                    logger.error("the log cannot be opened: %s", said)  # noqa: TRY400  (expected of a disk)
                 await anyio.sleep(LOG_RETRY)
 
     def _resign_when_stalled(self) -> None:

@@ -27,7 +27,7 @@ def test_a_wrong_setting_stops_the_start_with_a_sentence(
     """The master of uvicorn takes a worker's 3 as "stop", and ends with 0 itself."""
     (name, value) = next(iter(wrong.items()))
     with run_server(command=command, workers=workers, wait=False, **wrong) as server:  # type: ignore[arg-type]
-        assert server.wait(10) == status
+        assert server.wait(START_TIMEOUT) == status
         assert f"lastcall: LASTCALL_{name.upper()}" in server.log
         assert value in server.log
         assert "Traceback" not in server.log
@@ -35,7 +35,7 @@ def test_a_wrong_setting_stops_the_start_with_a_sentence(
 
 def test_several_workers_need_a_state_directory_that_can_be_written() -> None:
     with run_server(workers=2, wait=False, state_dir="/proc/nowhere") as server:
-        assert server.wait(15) == 0
+        assert server.wait(START_TIMEOUT) == 0
         assert "lastcall: LASTCALL_STATE_DIR: /proc/nowhere cannot be used" in server.log
         assert "Traceback" not in server.log
         assert server.leftovers() == []
@@ -54,6 +54,21 @@ def test_a_start_that_waits_for_its_log_can_be_stopped(
         assert server.group_is_gone()
         assert "Traceback" not in server.log
         assert server.leftovers() == []
+
+
+def test_a_server_whose_log_cannot_be_opened_says_that_it_is_not_ready(tmp_path: Path) -> None:
+    """Until it can be: whoever runs it sees what is wrong, and it comes back by itself."""
+    (tmp_path / "state" / "history.sqlite3").mkdir(parents=True)
+    with run_server(workers=2, wait=False, directory=tmp_path) as server:
+        wait_until(lambda: server.health("live") == 200, START_TIMEOUT, server.describe)
+        assert server.health("ready") == 503
+        assert server.log.count("the log cannot be opened") <= 2, server.log
+
+        (tmp_path / "state" / "history.sqlite3").rmdir()
+        wait_until(lambda: server.health("ready") == 200, START_TIMEOUT, server.describe)
+        server.send_signal(signal.SIGTERM)
+        server.wait(10)
+        assert "Traceback" not in server.log
 
 
 def test_workers_that_would_not_hear_each_other_say_so() -> None:
