@@ -1,0 +1,111 @@
+"""Deploys behind a real proxy, with the configurations in `deploy/`."""
+
+import asyncio
+import re
+import shutil
+import signal
+import sys
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+import pytest
+
+from lastcall.settings import SHUTDOWN_NOTICE
+from tests.clients import Client, clients
+from tests.proxy import DEPLOY, run_haproxy, run_nginx
+from tests.server_process import ServerProcess, run_server, wait_until
+
+pytestmark = [pytest.mark.anyio, pytest.mark.whole]
+
+OWN = (sys.executable, "-m", "lastcall", "serve", "main:app")
+
+type RunProxy = Callable[[Path, tuple[int, int]], AbstractContextManager[int]]
+
+PROXIES = [
+    pytest.param(run, marks=pytest.mark.skipif(not shutil.which(name), reason=f"no {name} here"))
+    for run, name in ((run_nginx, "nginx"), (run_haproxy, "haproxy"))
+]
+
+
+@pytest.mark.parametrize("run_proxy", PROXIES)
+async def test_reload_behind_a_proxy_is_noticed_by_nobody(
+    run_proxy: RunProxy, tmp_path: Path
+) -> None:
+    with (
+        run_server(command=OWN, workers=2, heartbeat_interval=0) as server,
+        run_proxy(tmp_path, (server.port, server.port)) as port,
+    ):
+        async with clients(f"ws://127.0.0.1:{port}/ws", 10) as connected:
+            before = set(server.worker_pids())
+            server.send_signal(signal.SIGHUP)
+            wait_until(lambda: not before & set(server.records()), 30, server.describe)
+            await connected[0].send("still here")
+            for client in connected:
+                await client.hear("still here")
+                assert SHUTDOWN_NOTICE not in client.heard
+
+
+@pytest.mark.parametrize("run_proxy", PROXIES)
+async def test_while_one_server_leaves_new_clients_are_anothers(
+    run_proxy: RunProxy, tmp_path: Path
+) -> None:
+    """Rolling restart of two servers: nobody who connects is refused, nobody is cut."""
+    options = {"shutdown_notice_interval": 0.5, "heartbeat_interval": 0}
+    with (
+        run_server(**options) as first,  # type: ignore[arg-type]
+        run_server(**options) as second,  # type: ignore[arg-type]
+        run_proxy(tmp_path, (first.port, second.port)) as port,
+    ):
+        url = f"ws://127.0.0.1:{port}/ws"
+        async with clients(url, 10) as connected:
+            await tell(first, "first")
+            await tell(second, "second")
+            for client in connected:
+                await client.hear(lambda heard: heard in {"first", "second"})
+            old = [client for client in connected if "first" in client.heard]
+            first.send_signal(signal.SIGTERM)
+            for client in old:
+                await client.hear(SHUTDOWN_NOTICE)
+            for _ in range(10):
+                newcomer = await Client.connect(url)
+                await newcomer.send("hello")
+                await newcomer.hear("hello")
+                await newcomer.close()
+            for client in old:
+                await client.close()
+            await asyncio.to_thread(first.wait, 10)
+            rest = [client for client in connected if client not in old]
+            assert rest
+            await rest[0].send("undisturbed")
+            for client in rest:
+                await client.hear("undisturbed")
+                assert SHUTDOWN_NOTICE not in client.heard
+
+
+async def test_who_is_behind_a_proxy_is_announced_by_the_clients_address(tmp_path: Path) -> None:
+    if not shutil.which("nginx"):
+        pytest.skip("no nginx here")
+    with run_server() as server, run_nginx(tmp_path, (server.port, server.port)) as port:
+        async with clients(f"ws://127.0.0.1:{port}/ws", 1) as (client,):
+            await client.hear('Client "[127.0.0.1]" connected.')
+
+
+def test_pod_is_killed_only_after_its_drain() -> None:
+    manifest = (DEPLOY / "kubernetes.yaml").read_text()
+
+    def number(pattern: str) -> int:
+        (found,) = re.findall(pattern, manifest)
+        return int(found)
+
+    delay = number(r'LASTCALL_SHUTDOWN_DELAY, value: "(\d+)"')
+    timeout = number(r'LASTCALL_SHUTDOWN_TIMEOUT, value: "(\d+)"')
+    assert number(r"terminationGracePeriodSeconds: (\d+)") >= delay + timeout + 5
+
+
+async def tell(server: ServerProcess, text: str) -> None:
+    """Say something to all clients of one server."""
+    client = await Client.connect(server.websocket_url)
+    await client.send(text)
+    await client.hear(text)
+    await client.close()
