@@ -98,7 +98,7 @@ def test_pod_is_killed_only_after_its_drain() -> None:
         (found,) = re.findall(pattern, manifest)
         return int(found)
 
-    delay = number(r'LASTCALL_SHUTDOWN_DELAY, value: "(\d+)"')
+    delay = number(r'command: \[sleep, "(\d+)"\]')
     timeout = number(r'LASTCALL_SHUTDOWN_TIMEOUT, value: "(\d+)"')
     assert number(r"terminationGracePeriodSeconds: (\d+)") >= delay + timeout + 5
 
