@@ -41,8 +41,11 @@ async def attach(worker: Worker, websocket: WebSocket, terms: Terms) -> None:
         await _refuse(websocket)
         return
     connection = _connection(worker, websocket, terms)
-    with worker.connections.expecting_one():
+    worker.connections.expect_one()
+    try:
         transport = await _transport(worker, websocket, connection, terms.subprotocol)
+    finally:
+        worker.connections.expected_one()
     if transport is None:
         return
     protocol = worker.protocols[terms.protocol]
@@ -53,7 +56,7 @@ async def attach(worker: Worker, websocket: WebSocket, terms: Terms) -> None:
 
 
 def _connection(worker: Worker, websocket: WebSocket, terms: Terms) -> Connection:
-    remote = RemoteAddress(*websocket.client) if websocket.client else RemoteAddress(None, None)
+    remote = RemoteAddress(*(websocket.scope.get("client") or (None, None)))
     if terms.protocol == PLAIN_TEXT:
         return Connection(
             worker, remote, user=terms.user, endpoint=terms.endpoint, channels=terms.channels
@@ -105,12 +108,11 @@ async def _refuse(websocket: WebSocket) -> None:
 
 
 def _is_own_origin(worker: Worker, websocket: WebSocket) -> bool:
-    headers = websocket.headers
-    theirs = headers.get("origin")
-    if theirs is None:
+    if all(name != b"origin" for name, _ in websocket.scope["headers"]):
         return True  # only browsers send one
+    headers = websocket.headers
     return origin.is_allowed(
-        theirs,
+        headers["origin"],
         host=headers.get("host", ""),
         forwarded_host=headers.get("x-forwarded-host"),
         allowed=worker.settings.allowed_origins,

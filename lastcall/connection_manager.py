@@ -1,8 +1,7 @@
 """Who is connected to this worker: connect, disconnect, broadcast, count, close at a pace."""
 
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from itertools import islice
 from typing import Protocol
 
@@ -60,14 +59,13 @@ class ConnectionManager:
         """How many there will be when every handshake under way has succeeded."""
         return self.count + self._expected
 
-    @contextmanager
-    def expecting_one(self) -> Iterator[None]:
-        """Keep a place for a client whose handshake is under way."""
+    def expect_one(self) -> None:
+        """Keep a place for a client whose handshake is under way, until `expected_one`."""
         self._expected += 1
-        try:
-            yield
-        finally:
-            self._expected -= 1
+
+    def expected_one(self) -> None:
+        """That handshake has ended, well or not."""
+        self._expected -= 1
 
     def __contains__(self, connection: Connection) -> bool:
         """Whether *connection* is connected."""

@@ -38,4 +38,7 @@ class Endpoints:
 
     def __getitem__(self, name: str) -> Hooks:
         """Return the hooks of the endpoint *name*, made on first use."""
-        return self._by_name.setdefault(name, Hooks())
+        hooks = self._by_name.get(name)
+        if hooks is None:
+            hooks = self._by_name[name] = Hooks()
+        return hooks

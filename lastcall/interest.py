@@ -25,7 +25,9 @@ class Interest:
             self._hub.retain(channel)
         try:
             for channel in channels:
-                self._hub.subscribed(channel, await self._broker.subscribe(channel))
+                # Once is enough: with a head, it is delivered here until the last has left.
+                if self._hub.head(channel) is None:
+                    self._hub.subscribed(channel, await self._broker.subscribe(channel))
         except BaseException:
             self.stop_listening(channels)
             raise

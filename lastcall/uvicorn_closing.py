@@ -110,8 +110,9 @@ class SocketCloser(SocketReader):
             host.deadlines.set(self, interval if host.ping_timeout is None else host.ping_timeout)
 
     def _expect_life(self, within: float | None) -> None:
-        self._host.deadlines.clear(self)
-        if within is not None:
+        if within is None:
+            self._host.deadlines.clear(self)
+        else:
             self._host.deadlines.set(self, within)
 
     # --- what the client says that is no message

@@ -37,7 +37,8 @@ class Deadlines:
 
     def set(self, timed: Timed, delay: float) -> None:
         """Call *timed* in *delay* seconds, instead of when it waited for before."""
-        self.clear(timed)
+        if timed.due_step:
+            self.clear(timed)
         loop = asyncio.get_running_loop()
         step = math.ceil((loop.time() + delay) * _STEPS_A_SECOND)
         timed.due_step = step

@@ -55,6 +55,25 @@ class _Stage(Enum):
 class Endpoint:
     """Serves one connection to an ASGI application; `TransportEvents` towards the transport."""
 
+    __slots__ = (
+        "_answering",
+        "_arrived",
+        "_bytes",
+        "_config",
+        "_connect_told",
+        "_denial",
+        "_end",
+        "_messages",
+        "_reading",
+        "_server_state",
+        "_stage",
+        "_transport",
+        "_upgrade",
+        "_writable",
+        "mistake",
+        "scope",
+    )
+
     def __init__(
         self,
         transport: "UvicornWebSocket",
@@ -77,8 +96,9 @@ class Endpoint:
         self._reading = True
         self._answering = False
         """Whether the application got a message and has not asked for more since."""
-        self._arrived = asyncio.Event()
-        self._writable = asyncio.Event()
+        # Made when somebody waits: an endpoint that detaches at once never does.
+        self._arrived: asyncio.Event | None = None
+        self._writable: asyncio.Event | None = None
         self._end: tuple[int, str] | None = None
         self._denial: tuple[int, list[tuple[bytes, bytes]], bytes] = (0, [], b"")
 
@@ -95,7 +115,7 @@ class Endpoint:
             self.shutdown()
             raise
         else:
-            if self._stage in {_Stage.CONNECTING, _Stage.DENYING}:
+            if self._is_unanswered:
                 logger.error("ASGI callable returned without completing handshake.")
             elif result is not None:
                 logger.error("ASGI callable should return None, but returned '%s'.", result)
@@ -104,8 +124,12 @@ class Endpoint:
             # It refers back to `detach`: a cycle would keep all this until a collection.
             self.scope = None
 
+    @property
+    def _is_unanswered(self) -> bool:
+        return self._stage is _Stage.CONNECTING or self._stage is _Stage.DENYING
+
     def _leave(self, code: int, reason: str) -> None:
-        if self._stage in {_Stage.CONNECTING, _Stage.DENYING}:
+        if self._is_unanswered:
             self._refuse(Refusal(HTTPStatus.INTERNAL_SERVER_ERROR, "Internal Server Error"))
         elif self._stage is _Stage.OPEN:
             self._close(code, reason)
@@ -125,6 +149,7 @@ class Endpoint:
             if self._end is not None:
                 code, reason = self._end
                 return {"type": "websocket.disconnect", "code": code, "reason": reason}
+            self._arrived = self._arrived or asyncio.Event()
             self._arrived.clear()
             await self._arrived.wait()
         message = self._messages.popleft()
@@ -195,6 +220,7 @@ class Endpoint:
             message = Message(bytes(data), binary=True)
         self._transport.write(self._transport.framing.frame((message,)))
         if self._transport.backlog > _WRITE_AHEAD_BYTES:
+            self._writable = self._writable or asyncio.Event()
             self._writable.clear()
             await self._writable.wait()
             if self._stage is _Stage.LOST:
@@ -205,7 +231,7 @@ class Endpoint:
             raise ValueError(f"close code {code} must not be sent")
         self._stage = _Stage.CLOSED
         self._end = code, reason
-        self._arrived.set()
+        _wake(self._arrived)
         self._transport.close(code, reason)
 
     def detach(
@@ -220,8 +246,8 @@ class Endpoint:
             raise RuntimeError(f"cannot detach while {self._stage.name.lower()}")
         self._stage = _Stage.DETACHED
         early, self._messages = self._messages, deque()
-        self._arrived.set()
-        self._writable.set()
+        _wake(self._arrived)
+        _wake(self._writable)
         self._transport.detach(events, early, max_backlog, max_message_size)
         return self._transport
 
@@ -236,7 +262,7 @@ class Endpoint:
         """Keep *message* for the application; stop reading when it falls behind."""
         self._messages.append(message)
         self._bytes += len(message.data)
-        self._arrived.set()
+        _wake(self._arrived)
         if len(self._messages) >= _READ_AHEAD or self._bytes >= _READ_AHEAD_BYTES:
             self._reading = False
             self._transport.pause()
@@ -246,19 +272,19 @@ class Endpoint:
 
     def drained(self) -> None:
         """Everything that was written has left."""
-        self._writable.set()
+        _wake(self._writable)
 
     def ended(self, code: int, reason: str = "") -> None:
         """Tell the application, unless it knows of an end already."""
         if self._end is None:
             self._end = code, reason
             self._stage = _Stage.LOST
-        self._arrived.set()
-        self._writable.set()
+        _wake(self._arrived)
+        _wake(self._writable)
 
     def shutdown(self) -> None:
         """The server stops: refuse or close, and let the application know at once."""
-        if self._stage in {_Stage.CONNECTING, _Stage.DENYING}:
+        if self._is_unanswered:
             self._refuse(Refusal(HTTPStatus.SERVICE_UNAVAILABLE, ServerShutdown.reason))
         elif self._stage is _Stage.OPEN:
             self.ended(*_SHUTDOWN)
@@ -277,6 +303,11 @@ class Endpoint:
         if self._config.access_log:
             address, path = get_client_addr(self.scope), get_path_with_query_string(self.scope)
             logger.info('%s - "WebSocket %s" %s', address, path, outcome)
+
+
+def _wake(event: asyncio.Event | None) -> None:
+    if event is not None:
+        event.set()
 
 
 def _is_of_lost_client(error: BaseException | None) -> bool:

@@ -1,15 +1,16 @@
-"""The opening handshake (RFC 6455, 4.2), from the request that uvicorn's HTTP class hands over.
+"""The opening handshake (RFC 6455, 4.2): from a packet, or as uvicorn's HTTP class hands it over.
 
 Pure: bytes in, an `Upgrade` or a `Refusal` out, and the bytes of our answers.
 """
 
 import binascii
 import hashlib
+import re
 import sys
-from base64 import b64decode, b64encode
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
+from typing import NamedTuple
 
 from lastcall.websocket_deflate import negotiate
 
@@ -23,14 +24,20 @@ _SWITCHING = (
     b"upgrade: websocket\r\nconnection: Upgrade\r\nsec-websocket-accept: "
 )
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455, 1.3
+_PLAIN_REQUEST = re.compile(
+    rb"GET (/[\w!$%&'()*+,\-./:;=?@~]*+) HTTP/1\.1\r\n"  # RFC 3986, 2; no fragment
+    rb"((?:[\w!#$%&'*+\-.^`|~]++:[\t -~]*+\r\n)++)\r\n"  # RFC 9110, 5.5; no obsolete folding
+)
+_NOT_PLAIN = frozenset((b"content-length", b"transfer-encoding", b"expect"))
 
 
-@dataclass(frozen=True, slots=True)
-class Upgrade:
+class Upgrade(NamedTuple):
     """A request that may become a WebSocket."""
 
     target: bytes
     headers: list[tuple[bytes, bytes]]
+    values: dict[bytes, bytes]
+    """The headers by name; the values of the same name joined with commas."""
     accept: bytes
     """Our answer to the client's key."""
 
@@ -41,12 +48,13 @@ class Upgrade:
 
     def compression(self) -> tuple[int, str] | None:
         """The window and our answer, if the client offers a compression that we have."""
-        return negotiate(iter(self.elements(b"sec-websocket-extensions")))
+        offers = self.elements(b"sec-websocket-extensions")
+        return negotiate(iter(offers)) if offers else None
 
     def elements(self, name: bytes) -> list[str]:
         """The elements of a header that is a list, over all its lines."""
-        lines = [value.decode("latin-1") for key, value in self.headers if key == name]
-        return [element.strip() for line in lines for element in line.split(",")]
+        value = self.values.get(name)
+        return [each.strip() for each in value.decode("latin-1").split(",")] if value else []
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +70,26 @@ class Refusal:
         body = f"{self.reason}\n".encode()
         kind = (b"content-type", b"text/plain; charset=utf-8")
         return response(self.status, [*default_headers, kind, *self.headers], body)
+
+
+def read_packet(packet: bytes) -> tuple[Upgrade, bytes] | None:
+    """The handshake that *packet* begins with, and what follows it; None: let uvicorn look at it.
+
+    Only what no two parsers could understand differently: a whole request in the characters of
+    its RFCs, each header once, no body, and a handshake to which we would say yes.
+    """
+    found = _PLAIN_REQUEST.match(packet, 0, MAX_LINE)
+    if found is None:
+        return None
+    lines = found[2][:-2].split(b"\r\n")
+    headers = [(name.lower(), value.strip()) for name, _, value in _partitioned(lines)]
+    values = dict(headers)
+    if not len(values) == len(headers) <= MAX_HEADERS:
+        return None
+    if b"host" not in values or not _NOT_PLAIN.isdisjoint(values):
+        return None
+    upgrade = _check(found[1], headers, values)
+    return None if isinstance(upgrade, Refusal) else (upgrade, packet[found.end() :])
 
 
 def read_request(request: bytes) -> Upgrade | Refusal:
@@ -82,18 +110,20 @@ def read_request(request: bytes) -> Upgrade | Refusal:
         return Refusal(HTTPStatus.METHOD_NOT_ALLOWED, "use GET", ((b"allow", b"GET"),))
     if version != b"HTTP/1.1" or not target.isascii():
         return Refusal(HTTPStatus.BAD_REQUEST, "not an HTTP/1.1 request")
-    return _check(target, headers)
+    values: dict[bytes, bytes] = {}
+    for name, value in headers:
+        # Of the same name joined (RFC 9110, 5.3): doubled, neither version nor key is valid.
+        values[name] = value if name not in values else values[name] + b"," + value
+    return _check(target, headers, values)
 
 
 def _partitioned(lines: Sequence[bytes]) -> Iterable[tuple[bytes, bytes, bytes]]:
     return [line.partition(b":") for line in lines]
 
 
-def _check(target: bytes, headers: list[tuple[bytes, bytes]]) -> Upgrade | Refusal:
-    values: dict[bytes, bytes] = {}
-    for name, value in headers:
-        # Of the same name joined (RFC 9110, 5.3): doubled, neither version nor key is valid.
-        values[name] = value if name not in values else values[name] + b"," + value
+def _check(
+    target: bytes, headers: list[tuple[bytes, bytes]], values: dict[bytes, bytes]
+) -> Upgrade | Refusal:
     options = values.get(b"connection", b"").lower().split(b",")
     if values.get(b"upgrade", b"").lower() != b"websocket" or b"upgrade" not in [
         option.strip() for option in options
@@ -113,12 +143,12 @@ def _check(target: bytes, headers: list[tuple[bytes, bytes]]) -> Upgrade | Refus
     if not _is_key(key):
         return Refusal(HTTPStatus.BAD_REQUEST, "Sec-WebSocket-Key must be 16 bytes in base64")
     digest = hashlib.sha1(key + _GUID, usedforsecurity=False).digest()
-    return Upgrade(target, headers, b64encode(digest))
+    return Upgrade(target, headers, values, binascii.b2a_base64(digest, newline=False))
 
 
 def _is_key(key: bytes) -> bool:
     try:
-        return len(b64decode(key, validate=True)) == 16  # noqa: PLR2004  (RFC 6455, 4.2.1)
+        return len(binascii.a2b_base64(key, strict_mode=True)) == 16  # noqa: PLR2004  (RFC 6455, 4.2.1)
     except binascii.Error:
         return False
 
@@ -152,7 +182,7 @@ def _lines(headers: Headers) -> bytes:
     lines = [b"%b: %b\r\n" % header for header in headers]
     joined = b"".join(lines)
     # Else whoever can write a header's value could write a whole response.
-    if not joined.count(b"\r") == joined.count(b"\n") == len(lines) or b"\0" in joined:
+    if not joined.count(b"\r") == joined.count(b"\n") == len(lines) or 0 in joined:
         raise ValueError("a header must not contain a line break")
     return joined
 

@@ -27,6 +27,7 @@ from lastcall.hypercorn_host import find_hypercorn
 from lastcall.process_identity import ProcessIdentity
 from lastcall.stop_limit import StopLimit
 from lastcall.transport.base import Transport, TransportEvents
+from lastcall.uvicorn_entrance import install_entrance
 from lastcall.uvicorn_websocket import UvicornWebSocket, install
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -95,6 +96,7 @@ class UvicornHost:
         # Unless the operator chose another class (`--ws`), which then ends clients as it does.
         if self._config.ws == "auto":
             install(self._config)
+        install_entrance(self._config)
         UvicornWebSocket.on_server_shutdown = staticmethod(lambda _websocket: on_server_stop())
         if self._server.should_exit:
             # By a signal before we were there: all goes its usual way, the end of a start included.

@@ -13,7 +13,7 @@ from contextvars import Context
 from typing import TYPE_CHECKING, Any, ClassVar
 from urllib.parse import unquote
 
-from uvicorn.protocols.utils import get_local_addr, get_remote_addr, is_ssl
+from uvicorn.protocols.utils import get_local_addr, get_remote_addr
 
 from lastcall.errors import ServerShutdown
 from lastcall.protocol.base import Message
@@ -110,7 +110,6 @@ class UvicornWebSocket(SocketCloser):
         """Take the connection over: from uvicorn's HTTP class, or frozen."""
         super().connection_made(transport)
         self._host.connections.add(self)
-        self._host.deadlines.set(self, self.handshake_timeout)
         if self._frozen is not None:
             self._go_on(self._frozen)
 
@@ -155,33 +154,42 @@ class UvicornWebSocket(SocketCloser):
     # --- the handshake
 
     def _receive_request(
-        self, request: bytes, config: "Config", state: "ServerState", app_state: dict[str, Any]
+        self, data: bytes, config: "Config", state: "ServerState", app_state: dict[str, Any]
     ) -> None:
         self._start = None
-        http = self._tcp.get_protocol()
-        self._reader.feed(glued_bytes(http))
-        upgrade = read_request(request)
+        self._reader.feed(glued_bytes(self._tcp.get_protocol()))
+        upgrade = read_request(data)
         if isinstance(upgrade, Refusal):
             self.refuse(upgrade.response(state.default_headers))
             return
-        endpoint = self._endpoint = self._events = Endpoint(self, upgrade, config, state)
-        endpoint.scope = {
-            **_scope_of(upgrade, config, app_state),
-            "scheme": "wss" if is_ssl(self._tcp) else "ws",
-            # uvicorn's HTTP class has asked the system for both already.
-            "client": getattr(http, "client", None) or get_remote_addr(self._tcp),
-            "server": getattr(http, "server", None) or get_local_addr(self._tcp),
-            "extensions": {"websocket.http.response": {}, DETACH: endpoint.detach},
-        }
-        # Not in here: an eager task would run the application before uvicorn has made this
-        # object the connection's protocol.
+        endpoint = self._endpoint_for(upgrade, config, state, app_state)
+        # Not in here: the application would run before uvicorn has made this object the
+        # connection's protocol.
         asyncio.get_running_loop().call_soon(self._run, endpoint, config, state.tasks)
 
+    def _endpoint_for(
+        self, upgrade: Upgrade, config: "Config", state: "ServerState", app_state: dict[str, Any]
+    ) -> Endpoint:
+        endpoint = self._endpoint = self._events = Endpoint(self, upgrade, config, state)
+        scope = endpoint.scope = _scope_of(upgrade, config, app_state)
+        scope["client"], scope["server"] = _addresses_of(self._tcp)
+        scope["scheme"] = "ws" if self.movable else "wss"
+        scope["extensions"] = {"websocket.http.response": {}, DETACH: endpoint.detach}
+        return endpoint
+
     def _run(self, endpoint: Endpoint, config: "Config", tasks: "set[asyncio.Task[None]]") -> None:
+        """Run the application; one that need not wait has answered when this returns."""
         isolated = Context() if getattr(config, "reset_contextvars", False) else None
-        task = asyncio.get_running_loop().create_task(endpoint.run(), context=isolated)
-        tasks.add(task)
-        task.add_done_callback(tasks.discard)
+        loop = asyncio.get_running_loop()
+        if loop.get_task_factory() is None:
+            task = asyncio.Task(endpoint.run(), loop=loop, context=isolated, eager_start=True)
+        else:
+            task = loop.create_task(endpoint.run(), context=isolated)
+        if not task.done():
+            tasks.add(task)
+            task.add_done_callback(tasks.discard)
+            if self._stage == HANDSHAKE:
+                self._host.deadlines.set(self, self.handshake_timeout)
 
     def refuse(self, response: bytes) -> None:
         """Answer the handshake with *response* and end the connection."""
@@ -209,19 +217,21 @@ class UvicornWebSocket(SocketCloser):
         max_message_size: int,
     ) -> None:
         """Belong to *events* from here on; *early* is what was received before, and comes first."""
-        self._endpoint, self._events, self._early = None, events, early
+        self._endpoint, self._events = None, events
         self._backlog_limit, self._reader.limit = max_backlog, max_message_size
-        self._stopped_by |= EARLY
         loop = asyncio.get_running_loop()
-        if self._stage < CLOSED:
+        if early:
+            self._early = early
+            self._stopped_by |= EARLY
+        if self._stage >= CLOSED:
+            loop.call_soon(self._end, self._code or ABNORMAL)
+        elif early:
             self._stopped_by &= ~PAUSED  # that was the endpoint's
             loop.call_soon(self._deliver_early)
-        else:
-            loop.call_soon(self._end, self._code or ABNORMAL)
 
 
 def _scope_of(upgrade: Upgrade, config: "Config", app_state: dict[str, Any]) -> dict[str, Any]:
-    """The ASGI scope, but for what the transport knows: scheme, addresses, detach."""
+    """The ASGI scope, but for what the connection knows: scheme, addresses, detach."""
     target, _, query = upgrade.target.partition(b"?")
     return {
         "type": "websocket",
@@ -235,6 +245,14 @@ def _scope_of(upgrade: Upgrade, config: "Config", app_state: dict[str, Any]) -> 
         "subprotocols": upgrade.subprotocols,
         "state": app_state.copy(),
     }
+
+
+def _addresses_of(tcp: asyncio.Transport) -> tuple[Any, Any]:
+    """The client's end and ours, as uvicorn says them."""
+    client, server = tcp.get_extra_info("peername"), tcp.get_extra_info("sockname")
+    if isinstance(client, tuple) and isinstance(server, tuple):
+        return client[:2], server[:2]  # the loop knows them; uvicorn asks the system once more
+    return get_remote_addr(tcp), get_local_addr(tcp)
 
 
 if TYPE_CHECKING:

@@ -56,7 +56,11 @@ class SocketWriter(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Take the connection over from uvicorn's HTTP class."""
-        self._tcp = tcp = cast("asyncio.Transport", transport)
+        self._tcp = cast("asyncio.Transport", transport)
+        self._set_up_writing()
+
+    def _set_up_writing(self) -> None:
+        tcp = self._tcp
         self.movable = not is_ssl(tcp)
         # The loop keeps no more than the rest of one write. (At 0 TLS would never be writable.)
         tcp.set_write_buffer_limits(high=0 if self.movable else 1, low=0)

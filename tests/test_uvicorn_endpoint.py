@@ -67,7 +67,7 @@ async def json(websocket: WebSocket) -> None:
     await websocket.close(4001, "that was all")
 
 
-@pytest.mark.parametrize("http", ["httptools", "h11"])
+@pytest.mark.parametrize("http", ["entrance", "httptools", "h11"])
 @pytest.mark.parametrize("compression", [None, "deflate"])
 async def test_echo_of_any_size(http: str, compression: str | None) -> None:
     async with (
@@ -94,7 +94,7 @@ async def test_many_messages_at_once_come_back_in_order() -> None:
                 assert await client.recv() == str(number)
 
 
-@pytest.mark.parametrize("http", ["httptools", "h11"])
+@pytest.mark.parametrize("http", ["entrance", "httptools", "h11"])
 async def test_scope_subprotocol_headers_and_close(http: str) -> None:
     async with hosting(fastapi, http=http) as host:
         offered = [Subprotocol("one"), Subprotocol("two")]

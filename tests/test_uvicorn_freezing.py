@@ -198,7 +198,7 @@ async def test_client_that_leaves_meanwhile_has_an_ordinary_end(leave: str) -> N
 async def test_keepalive_goes_on() -> None:
     """A client that lives gets pings from its new server; one that does not answer is let go."""
     one, two = Received(), Received()
-    options = {"ws_ping_interval": 0.1, "ws_ping_timeout": 0.1}
+    options: dict[str, Any] = {"ws_ping_interval": 0.1, "ws_ping_timeout": 0.1}
     async with (
         hosting(detaching(one)) as old,
         hosting(detaching(two), **options) as new,

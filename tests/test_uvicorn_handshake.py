@@ -99,7 +99,7 @@ def test_response_ends_the_connection() -> None:
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize("http", ["httptools", "h11"])
+@pytest.mark.parametrize("http", ["entrance", "httptools", "h11"])
 async def test_long_header_is_answered(http: str) -> None:
     events = Received()
     sent = HANDSHAKE + b"Cookie: " + b"c" * 20_000 + b"\r\n" + END

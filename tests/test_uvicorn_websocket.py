@@ -30,7 +30,7 @@ pytestmark = pytest.mark.anyio
 TEXT, BINARY, CLOSE, PING = FIN | 0x1, FIN | 0x2, FIN | 0x8, FIN | 0x9
 
 
-@pytest.mark.parametrize("http", ["httptools", "h11"])
+@pytest.mark.parametrize("http", ["entrance", "httptools", "h11"])
 async def test_what_is_glued_to_the_handshake_arrives(http: str) -> None:
     """Frames in the packet of the request, cut anywhere, are received after the detach."""
     events = Received()

@@ -144,8 +144,9 @@ async def test_it_is_full_with_the_clients_that_are_about_to_come() -> None:
     async with running_broker(scene):
         await scene.join("ws")
         assert not scene.worker.is_full
-        with scene.worker.connections.expecting_one():
-            assert scene.worker.is_full
+        scene.worker.connections.expect_one()
+        assert scene.worker.is_full
+        scene.worker.connections.expected_one()
         assert not scene.worker.is_full
 
 

@@ -1,4 +1,4 @@
-"""uvicorn's own HTTP classes with our WebSocket class, in the loop of the test."""
+"""uvicorn with our WebSocket class and its entrance, in the loop of the test."""
 
 import asyncio
 import socket
@@ -11,6 +11,7 @@ from uvicorn.config import Config
 from uvicorn.server import Server, ServerState
 
 from lastcall.protocol.base import Message
+from lastcall.uvicorn_entrance import install_entrance
 from lastcall.uvicorn_websocket import UvicornWebSocket
 
 if TYPE_CHECKING:
@@ -50,11 +51,18 @@ class Host:
 
 
 @asynccontextmanager
-async def hosting(app: Any, **options: Any) -> AsyncIterator[Host]:
-    """Serve *app*; what is open at the end is closed as uvicorn would."""
-    options = {"http": "httptools", "ws": UvicornWebSocket, "log_config": None, **options}
-    config = Config(app, **options)
+async def hosting(
+    app: Any, *, http: str = "entrance", entrance_to: str = "httptools", **options: Any
+) -> AsyncIterator[Host]:
+    """Serve *app*; what is open at the end is closed as uvicorn would.
+
+    Clients come in through our entrance in front of a class of uvicorn's, or through *http* itself.
+    """
+    options = {"ws": UvicornWebSocket, "log_config": None, **options}
+    config = Config(app, http=entrance_to if http == "entrance" else http, **options)
     config.load()
+    if http == "entrance":
+        install_entrance(config)
     uvicorn = Server(config)
     uvicorn.lifespan = config.lifespan_class(config)
     await uvicorn.on_tick(0)  # sets the default headers
@@ -64,8 +72,12 @@ async def hosting(app: Any, **options: Any) -> AsyncIterator[Host]:
     factory = partial(
         protocol, config=config, server_state=uvicorn.server_state, app_state={"key": "value"}
     )
-    server = await loop.create_server(factory, "127.0.0.1", 0, ssl=config.ssl)
-    host = Host(server.sockets[0].getsockname()[1], uvicorn)
+    if config.uds is not None:
+        server = await loop.create_unix_server(factory, config.uds)
+        host = Host(0, uvicorn)
+    else:
+        server = await loop.create_server(factory, "127.0.0.1", 0, ssl=config.ssl)
+        host = Host(server.sockets[0].getsockname()[1], uvicorn)
     try:
         yield host
     finally:
