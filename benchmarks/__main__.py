@@ -18,7 +18,9 @@ def main() -> None:
     """Do what the command line says."""
     parser = argparse.ArgumentParser(prog="scripts/bench", description=__doc__)
     parser.add_argument(
-        "rows", nargs="*", help="fan_out, many_clients, workers, deaf_client; all if none is named"
+        "rows",
+        nargs="*",
+        help="fan_out, many_clients, keepalive, workers, deaf_client; all if none is named",
     )
     parser.add_argument(
         "--quick", action="store_true", help="few clients for a moment: does it still run?"

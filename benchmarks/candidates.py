@@ -18,6 +18,7 @@ FLOOR = "C floor"
 JOINING_FLOOR = "C floor that joins"
 LASTCALL = "Lastcall"
 LASTCALL_ASYNCIO = "Lastcall on asyncio"
+FASTAPI = "FastAPI's ConnectionManager"
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +71,7 @@ def _uvicorn(app: str) -> tuple[str, ...]:
 
 def _python_peers() -> Iterator[Candidate]:
     yield Candidate(
-        "FastAPI's ConnectionManager",
+        FASTAPI,
         f"fastapi {_version('fastapi')}, uvicorn {_version('uvicorn')}, {_loop('uvloop')}",
         (*_uvicorn("benchmarks.peers.fastapi_manager:app"), "--loop", "uvloop"),
     )

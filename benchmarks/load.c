@@ -9,6 +9,7 @@
  *   window W SECONDS   publish so that W publications are on their way at any time
  *   rate R SECONDS     publish R times a second, whether or not the server keeps up
  *   size BYTES         publish so much from now on, instead of 128 bytes
+ *   idle SECONDS       do nothing but answer pings
  *   deaf               read now what the deaf clients were sent; tell the code of a close
  *   abandon            close every client at once, without a word
  *
@@ -50,7 +51,7 @@ typedef struct {
 } Client;
 
 static Client clients[MAX_CLIENTS];
-static int count, hearing, opening, failed, closed, poller, port;
+static int count, hearing, opening, failed, closed, pinged, poller, port;
 static const char *path, *publish_path;
 static Client *publisher;
 
@@ -142,6 +143,7 @@ static void take_frame(Client *c, const uint8_t *head, const uint8_t *payload, s
     if (opcode == 8) { drop(c, size >= 2 ? payload[0] << 8 | payload[1] : 1005); return; }
     if (opcode == 9) {
         uint8_t pong[140];
+        pinged++;
         send_all(c, pong, make_frame(pong, 10, payload, size));
         return;
     }
@@ -311,6 +313,12 @@ static void run_phase(int window, double rate, double seconds) {
         (double)(last_received - start) / 1e9, latency_ms(0.5), latency_ms(0.99));
 }
 
+static void idle(double seconds) {
+    int closed_before = closed, pinged_before = pinged;
+    for (uint64_t end = now() + (uint64_t)(seconds * 1e9); now() < end;) turn(10);
+    printf("{\"pinged\": %d, \"closed\": %d}\n", pinged - pinged_before, closed - closed_before);
+}
+
 static void hear_the_deaf(void) {
     int code = 0;
     uint64_t end = now() + 5000000000u;
@@ -380,6 +388,7 @@ int main(int argc, char **argv) {
             run_phase(0, number, seconds);
         else if (sscanf(line, "size %lf", &number) == 1 && number >= MARK && number <= MAX_SIZE)
             prepare((size_t)number);
+        else if (sscanf(line, "idle %lf", &seconds) == 1) idle(seconds);
         else if (!strncmp(line, "deaf", 4)) hear_the_deaf();
         else if (!strncmp(line, "abandon", 7)) abandon();
         else printf("{\"error\": \"unknown command\"}\n");

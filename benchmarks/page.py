@@ -47,6 +47,8 @@ leaves as one write for each client.
   publications under way there are always seven before yours.
 - **Lost** is what had not arrived 5 s after the last that did or was asked for, in the worst
   round. Servers that cannot keep up with an offered rate lose nothing in truth: they are late.
+- **Signs of life** are asked for with a tenth of uvicorn's default intervals, so that six seconds
+  show what a minute costs.
 - **Bytes a connection** is the growth of the server's memory (PSS), without the kernel's.
 
 {tables}
@@ -90,6 +92,7 @@ _JUDGED = (
     ("many", "cpu_us", "CPU a delivery"),
     ("idle", "bytes", "bytes a connection"),
     ("connects", "cpu_us", "CPU a connect"),
+    ("keepalive", "cpu_us", "CPU a connection and minute"),
     ("leaving", "cpu_us", "CPU a client"),
 )
 
@@ -98,6 +101,8 @@ def _losses(session: Session) -> str:
     """Every row in which another server is better than we are by more than a tenth."""
     lines = []
     for row, name, words in _JUDGED:
+        if row not in session.rows:
+            continue  # of an older session
         ours = session.figure(row, LASTCALL, name)
         better = []
         for server in session.servers(row):

@@ -52,6 +52,14 @@ class Server:
         """Bytes that it holds: pages that processes share are divided among them (PSS)."""
         return sum(_pss(pid) for pid in self._pids())
 
+    def wait_until_idle(self) -> None:
+        """Wait until it has done nothing to speak of for a moment."""
+        for _ in range(100):
+            before = self.cpu_seconds
+            time.sleep(0.3)
+            if self.cpu_seconds - before < 0.01:
+                return
+
     def _pids(self) -> list[int]:
         found = [self.process.pid]
         for pid in found:

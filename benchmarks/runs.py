@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.candidates import Candidate, lastcall
+from benchmarks.candidates import FASTAPI, LASTCALL, LASTCALL_ASYNCIO, Candidate, lastcall
 from benchmarks.load import Load, load_on
 from benchmarks.processes import Server, free_port, serving
 
@@ -24,6 +24,9 @@ SETTLE = 0.5
 """Seconds between the last step of a run and a measurement of what is left of it."""
 
 
+FASTER = 10
+"""Times that idle clients are asked for a sign of life more often than uvicorn's defaults say."""
+
 ROUNDS = 3
 
 
@@ -35,12 +38,13 @@ class Scale:
     seconds: float = 2.0
     clients: int = 1000
     many: int = 5000
+    most: int = 10_000
     rate: int = 500
     few: int = 20
     slow_rate: int = 50
 
 
-QUICK = Scale(rounds=1, seconds=0.3, clients=20, many=50)
+QUICK = Scale(rounds=1, seconds=0.3, clients=20, many=50, most=60)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,11 +87,26 @@ def many_clients(candidate: Candidate, tools: Tools, scale: Scale) -> Rows:
         }
         load.prepare_to_publish()
         rows["many"] = _phase(server, load, f"window 8 {scale.seconds}")
+        load.connect(scale.most - scale.many)
+        server.wait_until_idle()
         cpu = server.cpu_seconds
         load.tell("abandon")
-        time.sleep(SETTLE)
-        rows["leaving"] = {"cpu_us": (server.cpu_seconds - cpu) / scale.many * 1e6}
+        server.wait_until_idle()
+        rows["leaving"] = {"cpu_us": (server.cpu_seconds - cpu) / scale.most * 1e6}
         return rows
+
+
+def keepalive(candidate: Candidate, tools: Tools, scale: Scale) -> Rows:
+    """Let thousands do nothing but answer the server's pings, for what would be a minute."""
+    with _loaded(candidate, tools) as (server, load):
+        load.connect(scale.many)
+        load.tell(f"idle {40 / FASTER}")  # until everybody has been asked, and asked again
+        cpu = server.cpu_seconds
+        answer = load.tell(f"idle {60 / FASTER}")
+        cpu = server.cpu_seconds - cpu
+        if answer["pinged"] < scale.many or answer["closed"]:
+            raise RuntimeError(f"{scale.many} clients should only have been pinged: {answer}")
+        return {"keepalive": {"cpu_us": cpu / scale.many * 1e6}}
 
 
 def workers(candidate: Candidate, tools: Tools, scale: Scale) -> Rows:
@@ -143,6 +162,12 @@ def all_runs(compared: list[Candidate]) -> list[Run]:
         lastcall(ONE_OF_MANY, "uvloop"),
         lastcall(TWO_WORKERS, "uvloop", workers=2),
     ]
+    asking = ("--ws-ping-interval", str(20 / FASTER), "--ws-ping-timeout", str(20 / FASTER))
+    asked = [
+        dataclasses.replace(each, command=(*each.command, *asking))
+        for each in compared
+        if each.name in (LASTCALL, LASTCALL_ASYNCIO, FASTAPI)
+    ]
     deaf = [
         lastcall(NOBODY_DEAF, "uvloop"),
         lastcall(ONE_DEAF, "uvloop"),
@@ -150,6 +175,7 @@ def all_runs(compared: list[Candidate]) -> list[Run]:
     return [
         Run(fan_out, compared),
         Run(many_clients, compared),
+        Run(keepalive, asked),
         Run(workers, pair),
         Run(deaf_client, deaf),
     ]

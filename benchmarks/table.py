@@ -13,7 +13,8 @@ TITLES = {
     "many": "{many:.0f} clients, eight publications under way",
     "idle": "{many:.0f} idle connections",
     "connects": "{many:.0f} clients that connect",
-    "leaving": "{many:.0f} clients that leave at once",
+    "keepalive": "{many:.0f} idle connections that are asked for signs of life",
+    "leaving": "{most:.0f} clients that leave at once",
     "workers, few": "{few:.0f} clients on one worker or two, {slow_rate:.0f} publications a second",
     "workers": "Workers that share a core and a bus, twice {clients:.0f} clients, "
     "one publication under way",
@@ -29,6 +30,7 @@ _FAN_OUT = {
 _COLUMNS = {
     "idle": {"bytes": "bytes a connection"},
     "connects": {"connects": "connects a second", "cpu_us": "CPU us a connect"},
+    "keepalive": {"cpu_us": "CPU us a connection and minute"},
     "leaving": {"cpu_us": "CPU us a client"},
 }
 _WORST_COUNTS = {"lost", "out_of_order"}
@@ -41,7 +43,7 @@ def tables(session: Session) -> str:
 
 def title(session: Session, row: str) -> str:
     """What the row is about."""
-    return TITLES[row].format(**session.scale)
+    return TITLES[row].format(**{"most": session.scale["many"]} | session.scale)
 
 
 def table(session: Session, row: str) -> str:
