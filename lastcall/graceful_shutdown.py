@@ -14,13 +14,15 @@ from lastcall.drain import Drain, DrainPolicy, Step
 from lastcall.errors import Disconnect, ServerShutdown, WorkerFailed
 from lastcall.host import Host
 from lastcall.logs import log_event
-from lastcall.moving_out import HandOver, MovingOut
+from lastcall.moving_out import SUCCESSOR_TIME, HandOver, MovingOut
 from lastcall.settings import Settings
 from lastcall.stop_limit import StopLimit
 from lastcall.worker_coordinator import Coordinator
 
 SETTLING_TIME = 0.25
 """Seconds before and between looks at the siblings: a stop of all of them reaches each in turn."""
+LAST_LOOK = 1.0
+"""Seconds to see, at the end of the time, whether another worker comes."""
 SAME_CTRL_C = 0.5
 """Signals within so many seconds are one key press: from the terminal and from the master."""
 
@@ -171,6 +173,7 @@ class GracefulShutdown:
             tasks.start_soon(self._moving_out.run, self._wake)
             await self._drain_clients(self._drain, counts)
             tasks.cancel_scope.cancel()
+        await self._see_who_is_last(self._drain)
         self._finish(counts)
         if self._why is not Why.RECYCLED:
             # Whoever had to be cut would be waited for by the server, too, and without a limit.
@@ -183,6 +186,18 @@ class GracefulShutdown:
         if self._coordinator.ready_siblings() or self._moving_out.awaits_successor:
             # Who leaves alone closes its listener first, and lets in whom it has accepted by then.
             self._arrivals_until = math.inf
+
+    async def _see_who_is_last(self, drain: Drain) -> None:
+        """Wait for a process of the master that is not known yet: it comes, or it goes."""
+        within = max(LAST_LOOK, min(SUCCESSOR_TIME, drain.deadline - self._clock()))
+        with anyio.move_on_after(within):
+            while (
+                self._why is Why.STOP
+                and not self._is_forced
+                and not self._coordinator.siblings()
+                and self._coordinator.expects_successor()
+            ):
+                await anyio.sleep(self._settling_time)
 
     def _finish(self, counts: DrainCounts) -> None:
         counts.handed_over = self._moving_out.moved

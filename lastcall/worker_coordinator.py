@@ -108,7 +108,7 @@ class Coordinator(Protocol):
         ...
 
     def finish(self, *, stopping: bool) -> bool:
-        """Say that the drain is complete; True if nobody else works any more.
+        """Say that the drain is complete; True if nobody else works any more, or will soon.
 
         If so and the server is *stopping*, the master is told. A worker that leaves for another
         reason (its limit of requests, a part that died) says so: the master should start another.
@@ -133,6 +133,8 @@ class WorkerCoordinator:
         self._name = str(self._pid)
         self._file = run_dir.path / f"{self._name}.ALIVE"
         self._record = WorkerRecord(self._pid)
+        self._known: set[int] = set()
+        """Pids of all that have ever been here: a process may outlive its file."""
         self._warned = False
 
     def arrive(self) -> None:
@@ -206,15 +208,13 @@ class WorkerCoordinator:
         """
         if self._is_forked():
             return False
-        arrived = {self._pid}
         for file in self._others():
             if file.lives and WorkerRecord.read(file).state == "starting":
                 return True
-            arrived.add(file.pid)
-        arrived.update(file.pid for file in self._run_dir.worker_files("DONE"))
+        self._known.update(file.pid for file in self._run_dir.worker_files("DONE"))
         own_start = self._record.started
         return any(
-            child.started > own_start and child.pid not in arrived
+            child.started > own_start and child.pid not in self._known
             for child in self._run_dir.masters_children()
         )
 
@@ -237,7 +237,8 @@ class WorkerCoordinator:
         # which is harmless. The other way round, each could see the other alive and nobody would
         # tell. The lock is on the file, not on its name, and stays.
         self._rename_to_done()
-        is_last = not any(file.lives for file in self._others())
+        # A master that has just started somebody is not about to stop, whoever was killed before.
+        is_last = not any(file.lives for file in self._others()) and not self.expects_successor()
         if is_last and stopping:
             self._tell_master()
         return is_last
@@ -261,7 +262,9 @@ class WorkerCoordinator:
         return [file for file in self._others() if file.lives]
 
     def _others(self) -> list[WorkerFile]:
-        return [file for file in self._run_dir.worker_files("ALIVE") if file.path != self._file]
+        files = self._run_dir.worker_files("ALIVE")
+        self._known.update(file.pid for file in files)
+        return [file for file in files if file.path != self._file]
 
     def _appear(self, kind: Literal["ALIVE", "DONE"]) -> RecordLock:
         with self._run_dir.kept():

@@ -297,8 +297,32 @@ async def test_who_leaves_serves_newcomers_while_a_successor_starts() -> None:
         assert scene.host.changes == []
         connection.ended(1000)
         scene.coordinator.ready = [WorkerRecord(7, state="ready")]
+        scene.coordinator.successor = False
 
     assert scene.host.changes == ["stop listening", "stop"]
+
+
+async def test_whether_it_is_the_last_is_seen_when_who_is_starting_has_come_or_gone() -> None:
+    scene = Scene()
+    scene.coordinator.successor = True
+    async with scene.running():
+        scene.shutdown.on_signal(signal.SIGTERM)
+        await turns()
+        assert scene.coordinator.finished == []
+        scene.coordinator.successor = False
+
+    assert scene.coordinator.finished == [True]
+
+
+async def test_somebody_in_a_hurry_waits_for_nobody_who_is_starting() -> None:
+    scene = Scene()
+    scene.coordinator.successor = True
+    async with scene.running():
+        scene.shutdown.on_signal(signal.SIGTERM)
+        await turns()
+        scene.shutdown.force()
+
+    assert scene.coordinator.finished == [True]
 
 
 async def test_a_failed_worker_lets_everybody_go_now_and_wants_a_successor() -> None:

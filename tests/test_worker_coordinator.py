@@ -179,6 +179,8 @@ def test_a_process_of_the_master_that_has_not_arrived_is_a_successor(tmp_path: P
         coordinator.arrive()
         assert coordinator.expects_successor()
 
+        assert not coordinator.finish(stopping=True)
+        assert master.is_running()  # it is about to have a worker, not to stop
         file = run_dir.path / f"{children[0].pid}.ALIVE"
         lock = RecordLock(file)
         lock.write(WorkerRecord(children[0].pid, state="starting").write())
@@ -189,10 +191,14 @@ def test_a_process_of_the_master_that_has_not_arrived_is_a_successor(tmp_path: P
         file.rename(file.with_suffix(".DONE"))
         assert not coordinator.expects_successor()
         file.with_suffix(".DONE").unlink()
-        assert coordinator.expects_successor()
+        assert not coordinator.expects_successor()  # it was here, and is on its way out
 
+        newcomer = WorkerCoordinator(run_dir, master)
+        newcomer.arrive()
+        assert newcomer.expects_successor()
         process.communicate()
-        assert not coordinator.expects_successor()
+        assert not newcomer.expects_successor()
+        newcomer.leave()
         coordinator.leave()
 
 

@@ -20,6 +20,7 @@ def main() -> None:
     parser.add_argument("parts", nargs="*", choices=[*PARTS, []], help="all if none is named")
     parser.add_argument("--quick", action="store_true", help="a moment of each: does it still run?")
     parser.add_argument("--rounds", type=int, default=200, help="of chaos")
+    parser.add_argument("--times", type=int, default=20, help="of each interruption")
     parser.add_argument("--seed", type=int, default=time.time_ns() % 1_000_000)
     parser.add_argument("--write", action="store_true", help="keep the figures, and write the page")
     parser.add_argument("--page", action="store_true", help="only write the page")
@@ -60,7 +61,7 @@ def measure_upgrades(program: Path, asked: argparse.Namespace) -> Part:
 def measure_interruptions(program: Path, asked: argparse.Namespace) -> Part:
     """Row 5: a SIGTERM counts in every phase."""
     scale = restarts.QUICK if asked.quick else interruptions.SCALE
-    times = 2 if asked.quick else 20
+    times = 2 if asked.quick else asked.times
     return interruptions.measure(restarts.OWN, program, scale, times, asked.seed)
 
 

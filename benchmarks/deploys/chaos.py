@@ -19,10 +19,10 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.deploys.crowd import CUT, Crowd, Report
+from benchmarks.deploys.interruptions import sequencer
 from benchmarks.deploys.processes import client_ports, process_with
 from benchmarks.deploys.restarts import OWN, STOCK, Scale, served
 from benchmarks.deploys.results import Outcome, Part, say
-from lastcall.broker.election_lock import ElectionLock
 from lastcall.errors import InsufficientState, ServerShutdown
 from tests.server_process import ServerProcess
 
@@ -252,13 +252,6 @@ class _Life:
 
     def _note(self, what: str) -> None:
         self.history.append(f"{time.monotonic():.3f} {what}")
-
-
-def sequencer(server: ServerProcess) -> int:
-    """Who may not be stopped: the others would end it, to have the bus back."""
-    for path in server.run_dir.glob("*/bus.lock"):
-        return ElectionLock(path).owner() or 0
-    return 0
 
 
 def lives(program: Path, rounds: int, seed: int) -> Tally:

@@ -12,6 +12,7 @@ from typing import Any
 from benchmarks.deploys.crowd import Crowd
 from benchmarks.deploys.restarts import ROOMS, Scale, served
 from benchmarks.deploys.results import Outcome, Part, say
+from lastcall.broker.election_lock import ElectionLock
 from tests.server_process import ServerProcess, run_server
 
 SCALE = Scale(workers=4, clients=200, rooms=4, rate=100)
@@ -65,6 +66,31 @@ def during_a_start(runner: Sequence[str], scale: Scale, chance: random.Random) -
         return seconds
 
 
+def with_a_death(runner: Sequence[str], scale: Scale, chance: random.Random) -> float:
+    """SIGTERM to the master at the moment in which a worker is killed: until all is gone."""
+    command = [*runner, ROOMS]
+    with run_server(command=command, workers=scale.workers, **SHORT) as server:
+        victim = chance.choice([sequencer(server), *server.worker_pids()])
+        since = time.monotonic()
+        if chance.random() < 0.5:
+            os.kill(victim, signal.SIGKILL)
+            server.send_signal(signal.SIGTERM)
+        else:
+            server.send_signal(signal.SIGTERM)
+            os.kill(victim, signal.SIGKILL)
+        _wait(server.group_is_gone, server)
+        seconds = time.monotonic() - since
+        _check_nothing_is_left(server)
+        return seconds
+
+
+def sequencer(server: ServerProcess) -> int:
+    """The worker that orders what all publish."""
+    for path in server.run_dir.glob("*/bus.lock"):
+        return ElectionLock(path).owner() or 0
+    return 0
+
+
 def connections(server: ServerProcess, pid: int) -> int:
     """How many the worker *pid* says it has."""
     record = server.records().get(pid)
@@ -113,6 +139,7 @@ def measure(runner: Sequence[str], program: Path, scale: Scale, times: int, seed
         "a rolling restart": lambda: during_a_restart(runner, program, scale, chance),
         "a hand-over": lambda: during_a_handover(runner, program, scale, chance),
         "start-up": lambda: during_a_start(runner, scale, chance),
+        "the death of a worker": lambda: with_a_death(runner, scale, chance),
     }
     outcomes, figures = [], {}
     for name, interrupt in phases.items():
@@ -141,5 +168,7 @@ _NOTES = """\
 - Under `lastcall serve`. *Acted on*: during a restart and a hand-over the time until each of
   {clients} clients has heard the notice; during start-up, from 0.3 to 2.5 s after it began, the
   time until every process is gone. The moments are random.
+- *The death of a worker*: `kill -9` at the same moment, often of the one that orders what all
+  publish; nobody is connected, and it is the time until every process is gone.
 - Then everybody was closed with 1012, and nothing was left in the run directory.
 """
