@@ -191,7 +191,7 @@ class GracefulShutdown:
         """Wait for a process of the master that is not known yet: it comes, or it goes."""
         within = max(LAST_LOOK, min(SUCCESSOR_TIME, drain.deadline - self._clock()))
         with anyio.move_on_after(within):
-            while (
+            while (  # noqa: ASYNC110  (other processes have no event)
                 self._why is Why.STOP
                 and not self._is_forced
                 and not self._coordinator.siblings()

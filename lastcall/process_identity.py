@@ -50,7 +50,9 @@ class ProcessIdentity:
 
     def children(self) -> list[Self]:
         """The processes that it has started and that run; none where the system does not tell."""
-        lists = []
+        lists: list[str] = []
+        if not self.is_running():
+            return []
         with contextlib.suppress(OSError):
             # Each thread has a list of its own.
             lists = [path.read_text() for path in Path(f"/proc/{self.pid}/task").glob("*/children")]

@@ -119,14 +119,6 @@ class RunDirectory:
             with contextlib.suppress(OSError):
                 self.handover_path(pid).unlink()
 
-    def masters_children(self) -> list[ProcessIdentity]:
-        """Whom the master has started and who runs; none if a worker without one made this."""
-        with contextlib.suppress(ValueError):
-            master = ProcessIdentity.parse(self.path.name)
-            if master.pid != os.getpid() and master.is_running():
-                return master.children()
-        return []
-
     def master_files(self) -> list[WorkerFile]:
         """Return the files of masters of ours, living or not."""
         return self._files("MASTER")

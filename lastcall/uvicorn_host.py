@@ -38,6 +38,9 @@ LAST_REQUESTS = 1
 FORCE_AFTER = 2.0
 """Seconds that the server has to stop then, before it is forced to, without the lifespan's end."""
 
+NEVER = 1
+"""A start time that no process has: no stranger with the pid of a dead master is taken for it."""
+
 type Handler = Callable[[int, FrameType | None], Any]
 
 
@@ -240,9 +243,20 @@ class UvicornHost:
         if self._gunicorn is not None:
             return ProcessIdentity.of(os.getppid())
         if self._config.should_reload or _has_uvicorn_master():
-            parent = multiprocessing.parent_process()
-            return ProcessIdentity.of(parent.pid) if parent is not None and parent.pid else None
+            return _parent()
         return None
+
+
+def _parent() -> ProcessIdentity | None:
+    """Who started this process by `multiprocessing`, even if it is gone."""
+    parent = multiprocessing.parent_process()
+    if parent is None or not parent.pid:
+        return None
+    identity = ProcessIdentity.of(parent.pid)
+    # Looked at afterwards: if it is the parent still, the pid was its own until now.
+    if identity is None or os.getppid() != parent.pid:
+        return ProcessIdentity(parent.pid, NEVER)
+    return identity
 
 
 def _running_server() -> Server | None:
@@ -259,12 +273,16 @@ def _running_server() -> Server | None:
 
 
 def _own_master() -> ProcessIdentity | None:
-    """Our own supervisor, if it really is the parent: the variable may have been inherited."""
+    """Our own supervisor, if it has started us: the variable may have been inherited.
+
+    Even if it is dead by now. A worker that took itself for a server of its own would stay.
+    """
     try:
         master = ProcessIdentity.parse(os.environ.get(MASTER_VARIABLE, ""))
     except ValueError:
         return None
-    return master if master.pid == os.getppid() and master.is_running() else None
+    parent = multiprocessing.parent_process()
+    return master if parent is not None and parent.pid == master.pid else None
 
 
 def _has_uvicorn_master() -> bool:

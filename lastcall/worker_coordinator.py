@@ -213,9 +213,9 @@ class WorkerCoordinator:
                 return True
         self._known.update(file.pid for file in self._run_dir.worker_files("DONE"))
         own_start = self._record.started
-        return any(
+        return self._master is not None and any(
             child.started > own_start and child.pid not in self._known
-            for child in self._run_dir.masters_children()
+            for child in self._master.children()
         )
 
     def claim_dead(self) -> list[WorkerRecord]:

@@ -16,7 +16,8 @@ from tests.server_process import ROOT, ServerProcess, run_server, wait_until
 
 ROOMS = "benchmarks.deploys.rooms:app"
 OWN = (sys.executable, "-m", "lastcall", "serve")
-STOCK = (sys.executable, "-m", "uvicorn")
+STOCK = (sys.executable, "-m", "uvicorn", "--timeout-worker-healthcheck", "60")
+"""By itself it gives a restart up if a new worker is not ready in five seconds."""
 
 REPLACED_WITHIN = 60.0
 NEWCOMERS = 20

@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 import pytest
 
+from lastcall.process_identity import ProcessIdentity
 from lastcall.settings import SHUTDOWN_NOTICE
 from tests.clients import Client, clients
 from tests.server_process import ServerProcess, run_server, slowness, wait_until
@@ -175,6 +176,22 @@ async def test_starts_and_stops_at_random_moments_leave_nothing(workers: int) ->
             # Before that, a Ctrl-C meets Python's own handler, in the middle of an import.
             _, started, log = server.log.partition("Waiting for application startup")
             assert not (started and "Traceback" in log), said
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="processes are found in /proc")
+@pytest.mark.parametrize("runner", [uvicorn, lastcall_serve])
+def test_workers_whose_master_dies_while_they_start_do_not_stay(runner: Runner) -> None:
+    """They would serve for ever, each for itself, and nobody would stop them."""
+    with run_server(command=runner("main:app"), workers=2, wait=False) as server:
+        master = ProcessIdentity.of(server.process.pid)
+        assert master is not None
+        # The workers, and what multiprocessing has beside them.
+        wait_until(lambda: len(master.children()) == 3, 15, server.describe)
+        assert server.records() == {}
+        server.send_signal(signal.SIGKILL)
+        server.wait(5)
+        wait_until(server.group_is_gone, 30, server.describe)
+        assert server.leftovers() == []
 
 
 WITHOUT_UNIX = (
