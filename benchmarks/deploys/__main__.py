@@ -20,6 +20,7 @@ def main() -> None:
     parser.add_argument("parts", nargs="*", choices=[*PARTS, []], help="all if none is named")
     parser.add_argument("--quick", action="store_true", help="a moment of each: does it still run?")
     parser.add_argument("--rounds", type=int, default=200, help="of chaos")
+    parser.add_argument("--minutes", type=float, default=60, help="of chaos, at most")
     parser.add_argument("--times", type=int, default=20, help="of each interruption")
     parser.add_argument("--seed", type=int, default=time.time_ns() % 1_000_000)
     parser.add_argument("--write", action="store_true", help="keep the figures, and write the page")
@@ -68,7 +69,7 @@ def measure_interruptions(program: Path, asked: argparse.Namespace) -> Part:
 def measure_chaos(program: Path, asked: argparse.Namespace) -> Part:
     """Row 7: who is killed takes nobody along."""
     rounds = 6 if asked.quick else asked.rounds
-    return chaos.measure(program, rounds, asked.seed)
+    return chaos.measure(program, rounds, asked.seed, asked.minutes)
 
 
 _MEASURES = {

@@ -12,7 +12,9 @@ import pytest
 from benchmarks.deploys import interruptions
 from benchmarks.deploys.chaos import lives
 from benchmarks.deploys.crowd import build_crowd
+from benchmarks.deploys.page import PAGE, render
 from benchmarks.deploys.restarts import OWN, STOCK, Restarts, Scale, rolling_restarts
+from benchmarks.deploys.results import newest_parts
 
 pytestmark = [
     pytest.mark.whole,
@@ -61,3 +63,7 @@ def test_a_sudden_death_in_the_middle_of_a_handover_harms_nobody_else(program: P
     tally = lives(program, ROUNDS, SEED)
     assert tally.rounds.total() == ROUNDS
     assert tally.heard > 0
+
+def test_page_says_what_the_newest_figures_say() -> None:
+    """`scripts/bench deploys --page` renders it anew."""
+    assert PAGE.read_text() == render(newest_parts())
