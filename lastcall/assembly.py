@@ -10,10 +10,12 @@ from lastcall.connection_manager import ConnectionManager, connection_limit
 from lastcall.everyone import Everyone
 from lastcall.hub import Hub, Later
 from lastcall.interest import Interest
+from lastcall.node import ThisNode
 from lastcall.protocol.base import ClientProtocol
 from lastcall.protocol.centrifuge_json import CentrifugeJson
 from lastcall.protocol.plain_text import PlainText
 from lastcall.rulebook import Rulebook
+from lastcall.server_methods import ServerMethods
 from lastcall.session import Timing
 from lastcall.session_channels import SessionChannels
 from lastcall.session_commands import SessionCommands
@@ -21,6 +23,7 @@ from lastcall.session_presence import Presence
 from lastcall.sessions import Sessions
 from lastcall.settings import Settings
 from lastcall.subscribing import Subscribing
+from lastcall.user_orders import UserOrders
 from lastcall.worker import Worker
 from lastcall.worker_coordinator import Coordinator
 
@@ -45,16 +48,20 @@ def assemble(
     presence = Presence(broker, hub, everyone, loop.later)
     session_channels = SessionChannels(rules, Subscribing(broker, hub, interest), presence)
     requests = SessionCommands(rules, broker, presence, session_channels)
+    connections = ConnectionManager(hub, loop.changed)
+    ThisNode(hub, connections, everyone)
+    orders = UserOrders(rules, everyone, connections, commands, session_channels)
     return Worker(
         settings=settings,
         endpoints=rules.endpoints,
         broker=broker,
         hub=hub,
-        connections=ConnectionManager(hub, loop.changed),
+        connections=connections,
         commands=commands,
         interest=interest,
         everyone=everyone,
         sessions=Sessions(commands, requests, _timing(settings)),
+        server_methods=ServerMethods(rules, broker, everyone, presence, orders),
         protocols=_by_name(PlainText(), CentrifugeJson(rules.channels.has_history)),
         announcements=Announcements(settings.announcement_rate),
         coordinator=coordinator,

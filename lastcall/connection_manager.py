@@ -71,6 +71,10 @@ class ConnectionManager:
         """Whether *connection* is connected."""
         return connection in self._connections
 
+    def __iter__(self) -> Iterator[Connection]:
+        """Those that are connected at this moment."""
+        return iter(tuple(self._connections))
+
     def connect(self, connection: Connection) -> None:
         """Count *connection* in, and deliver its channels to it."""
         self._hub.add(connection)

@@ -15,6 +15,7 @@ LastcallError
 │   ├── BadRequest              3501  stay away: this is not the protocol
 │   ├── Stale                   3502  stay away: connected, but never said who
 │   ├── ForceDisconnect         3503  stay away: the application says so
+│   │   └── ClosedByApplication           the same, with a code and reason of the application's
 │   ├── ChannelLimit            3505  stay away: too many server-side subscriptions
 │   ├── PermissionDenied        3507  stay away: not allowed to connect
 │   └── NotAvailable            3508  stay away: nobody handles this here
@@ -51,8 +52,8 @@ class Disconnect(LastcallError):  # noqa: N818  (the field's word; it is no fail
     The reason is plain words, never empty and at most 123 bytes of UTF-8 (RFC 6455, 5.5.1).
     """
 
-    code: ClassVar[int]
-    reason: ClassVar[str]
+    code: int
+    reason: str
     is_servers_own: ClassVar[bool] = False
     """Whether the server lets go for reasons of its own: then the others are not told."""
 
@@ -153,6 +154,16 @@ class ForceDisconnect(Disconnect):
 
     code = 3503
     reason = "force disconnect"
+
+
+class ClosedByApplication(ForceDisconnect):
+    """The application disconnected the client, with a code and a reason of its own."""
+
+    def __init__(self, code: int, reason: str) -> None:
+        """Close with *code* and *reason*, which the caller has checked."""
+        self.code = code
+        self.reason = reason
+        super().__init__()
 
 
 class ChannelLimit(Disconnect):

@@ -95,6 +95,13 @@ class Hub:
         live = [connection for audience in audiences for connection in audience]
         return live + list(self._catching_up.get(channel, ()))
 
+    def audience_sizes(self) -> dict[str, int]:
+        """How many hear each channel on this worker, or are about to."""
+        sizes = {name: sum(map(len, all_.values())) for name, all_ in self._subscribers.items()}
+        for channel, catching_up in self._catching_up.items():
+            sizes[channel] = sizes.get(channel, 0) + len(catching_up)
+        return sizes
+
     def add(self, connection: Connection) -> None:
         """Deliver the connection's channels to it from now on."""
         for channel in connection.channels:

@@ -22,9 +22,11 @@ from lastcall.draining import Draining
 from lastcall.errors import SettingsError
 from lastcall.health import health_router
 from lastcall.hooks import OnConnect, OnDisconnect, OnMessage
+from lastcall.http_api import api_router
 from lastcall.lifespan import RunningWorker, running
 from lastcall.logs import set_up_logging
 from lastcall.rulebook import Rulebook
+from lastcall.server_methods import ServerMethods
 from lastcall.settings import Settings
 from lastcall.settings_source import cannot_start, settings_or_exit
 from lastcall.uvicorn_host import find_host
@@ -111,6 +113,7 @@ class Lastcall(Endpoint):
         super().__init__(self, "")
         self.router = APIRouter()
         self.router.include_router(health_router(self._not_ready))
+        self.router.include_router(api_router(self.settings, self._server_methods))
         self.router.add_api_websocket_route("/connection/websocket", self._centrifuge)
 
     @property
@@ -248,6 +251,9 @@ class Lastcall(Endpoint):
 
     async def _centrifuge(self, websocket: WebSocket) -> None:
         await self.attach(websocket, protocol="centrifuge-json")
+
+    def _server_methods(self) -> ServerMethods:
+        return self.now.worker.server_methods
 
     def _not_ready(self) -> str | None:
         now = self._running

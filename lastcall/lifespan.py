@@ -293,6 +293,13 @@ class RunningWorker:
 
     def _log_start(self) -> None:
         limit, neighbourhood = self._surroundings.limit, self._surroundings.neighbourhood
+        if self.worker.settings.insecure:
+            log_event(
+                "insecure",
+                "LASTCALL_INSECURE IS ON: ANYBODY MAY CONNECT, HEAR AND PUBLISH EVERYTHING. "
+                "For development only.",
+                level=logging.WARNING,
+            )
         log_event(
             "started",
             "started under {host}, broker {broker}; once told to stop, clients have "

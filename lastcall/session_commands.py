@@ -9,7 +9,8 @@ from msgspec import UNSET, Raw
 from lastcall.broker.base import Broker, Kind, StreamPosition
 from lastcall.channels import Access
 from lastcall.connection import Connection
-from lastcall.errors import BadCommand, BadRequest, NotAvailable, NotPermitted, Unrecoverable
+from lastcall.errors import BadCommand, BadRequest, NotAvailable, NotPermitted
+from lastcall.history_page import page
 from lastcall.protocol.centrifuge import (
     Connect,
     Empty,
@@ -137,21 +138,17 @@ class SessionCommands:
         is_subscribed = channel in session.subscriptions
         if not self._channels.may_read_history(channel, session.user, is_subscribed=is_subscribed):
             raise NotPermitted
-        if request.reverse and since is not None and not since.offset:
-            raise BadCommand
-        history = await self._broker.history(channel)
-        top = history.top
-        if since is not None and since.epoch not in {"", top.epoch}:
-            raise Unrecoverable
-        # The log keeps more than the channel's history has, for clients that change their worker.
-        found = list(history.publications)[-self._channels.options(channel).history_size :]
-        if request.reverse:
-            found.reverse()
-        if since is not None:
-            way = -1 if request.reverse else 1
-            found = [each for each in found if way * each.offset > way * since.offset]
         limit = self._max_page if request.limit < 0 else min(request.limit, self._max_page)
-        return HistoryResult(bodies(connection, found[:limit]), top.offset, top.epoch)
+        history = await self._broker.history(channel)
+        found = page(
+            history,
+            self._channels.options(channel).history_size,
+            (since.offset, since.epoch) if since is not None else None,
+            limit,
+            reverse=request.reverse,
+        )
+        top = history.top
+        return HistoryResult(bodies(connection, found), top.offset, top.epoch)
 
     # --- presence
 

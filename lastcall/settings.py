@@ -179,6 +179,11 @@ class Settings(BaseSettings):
         description="Origins that may connect beside the same origin, by commas; `*`: all.",
     )
     api_key: Secret = Field(default=None, description="Opens the server API; unset: closed.")
+    max_api_body: int = Field(
+        default=1_048_576,
+        ge=1024,
+        description="Bytes in one request to the server API, at most.",
+    )
     token_secret: Secret = Field(default=None, description="Checks tokens; unset: refused.")
     token_previous_secret: Secret = Field(
         default=None,

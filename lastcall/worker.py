@@ -15,6 +15,7 @@ from lastcall.hooks import Endpoints
 from lastcall.hub import Hub
 from lastcall.interest import Interest
 from lastcall.protocol.base import ClientProtocol, Command, Send
+from lastcall.server_methods import ServerMethods
 from lastcall.sessions import Sessions
 from lastcall.settings import Settings
 from lastcall.worker_coordinator import Coordinator
@@ -40,6 +41,8 @@ class Worker:
     interest: Interest
     everyone: Everyone
     sessions: Sessions
+    server_methods: ServerMethods
+    """What the application can ask for from outside."""
     protocols: Mapping[str, ClientProtocol]
     """What clients can speak here, by name."""
     announcements: Announcements

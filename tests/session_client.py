@@ -21,6 +21,7 @@ class SessionClient:
         self._websocket = websocket
         self._lines: list[Any] = []
         self._last_id = 0
+        self.id = ""
 
     def say(self, *lines: Any) -> None:
         """Send *lines* in one message; what is not a string as JSON."""

@@ -321,6 +321,7 @@ PUSHES: dict[type[Any], str] = {
     Subscribed: "subscribe",
     Unsubscribed: "unsubscribe",
     Refreshed: "refresh",
+    Raw: "pub",
 }
 
 
@@ -329,7 +330,8 @@ class Push:
     """What a client is told unasked; *channel* is empty where it is about the connection."""
 
     channel: str
-    content: Join | Leave | Subscribed | Unsubscribed | Refreshed
+    content: Join | Leave | Subscribed | Unsubscribed | Refreshed | Raw
+    """Raw: the body of a publication."""
 
 
 def joins_of(channel: str) -> str:

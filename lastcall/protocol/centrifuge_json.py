@@ -160,7 +160,7 @@ def as_json(publication: Publication) -> bytes:
 def in_one_line(value: Raw) -> bytes:
     """A JSON value without line breaks: they would end it in the middle."""
     data = bytes(value)
-    return msgspec.json.format(data, indent=-1) if b"\n" in data else data
+    return msgspec.json.format(data, indent=-1) if b"\n" in data or b"\r" in data else data
 
 
 if TYPE_CHECKING:
