@@ -64,6 +64,10 @@ def set_aside(path: Path) -> Path:
     return aside
 
 
+_CLEARED = -1
+"""The kind of a publication of which only the place is left."""
+
+
 class LogFile:
     """An open log. It belongs to whoever holds the lock beside it, and to nobody else."""
 
@@ -138,11 +142,13 @@ class LogFile:
         with self._use():
             rows = self._all(
                 "SELECT at, data, offset, kind, about FROM publications"
-                " WHERE channel = ? AND offset > ? AND offset <= ? AND at > ? ORDER BY offset",
+                " WHERE channel = ? AND offset > ? AND offset <= ? AND at > ? AND kind != ?"
+                " ORDER BY offset",
                 self._channels.get(channel),
                 end.offset - limits.size,
                 end.offset,
                 now - limits.ttl,
+                _CLEARED,
             )
         return [
             (at, Publication(channel, data, offset, end.epoch, Kind(kind), about))
@@ -174,6 +180,17 @@ class LogFile:
                 number = (self._channels.pop(name, None),)
                 connection.execute("DELETE FROM publications WHERE channel = ?", number)
                 connection.execute("DELETE FROM channels WHERE id = ?", number)
+
+    def clear(self, channel: str) -> None:
+        """Delete what was published in *channel*.
+
+        What stays of a publication is who published it: it may be sent again after a loss.
+        """
+        with self._transaction() as connection:
+            connection.execute(
+                "UPDATE publications SET data = x'', about = x'', kind = ? WHERE channel = ?",
+                (_CLEARED, self._channels.get(channel)),
+            )
 
     def write_ahead_bytes(self) -> int:
         """How much waits to be carried over into the file itself."""

@@ -199,6 +199,12 @@ class StreamLog:
         last = None if limit is None else first + max(limit, 0)
         return History([publication for _, publication in islice(ring, first, last)], top)
 
+    def clear(self, channel: str) -> None:
+        """Forget the publications of *channel*, those in the file too; its position stays."""
+        stream = self._streams.get(channel)
+        if stream is not None:
+            stream.ring, stream.older_in_file = None, False
+
     def older_in_file(self, channel: str, since: StreamPosition | None) -> StreamPosition | None:
         """Where the ring starts, if what `history` needs before it may be in the file."""
         stream = self._streams.get(channel)

@@ -100,6 +100,9 @@ class View:
     ) -> History:
         return self._bus.log.history(channel, since, limit, 0)
 
+    async def clear(self, channel: str) -> None:
+        self._bus.log.clear(channel)
+
 
 class Place:
     """One worker, put together as the lifespan does it, without the tasks that it does not need."""

@@ -310,6 +310,31 @@ async def test_a_key_publishes_once(harness: tuple[Harness, int]) -> None:
         assert [p.data for p in last.events.delivered] == [b"1", b"2"]
 
 
+async def test_cleared_channel_goes_on_where_it_was(harness: tuple[Harness, int]) -> None:
+    kind, number = harness
+    async with kind.start(number) as workers:
+        first, last = workers[0].broker, workers[-1]
+        await last.broker.subscribe("news")
+        old = [await first.publish("news", b"%d" % n) for n in range(3)][-1]
+        other = await first.publish("other", b"kept")
+        await last.broker.clear("news")
+        await last.broker.clear("nobody published")
+
+        for worker in workers:
+            gone = await worker.broker.history("news")
+            assert (list(gone.publications), gone.top) == ([], old)
+        with pytest.raises(UnrecoverablePosition):
+            await first.history("news", since=StreamPosition(2, old.epoch))
+        new = await first.publish("news", b"new")
+        assert new == StreamPosition(4, old.epoch)
+        assert await last.events.count(4) == [b"0", b"1", b"2", b"new"]
+        assert last.events.resets == []
+        since = await last.broker.history("news", since=old)
+        assert [p.data for p in since.publications] == [b"new"]
+        assert (await first.history("other")).top == other
+        assert len((await first.history("other")).publications) == 1
+
+
 async def test_a_broker_that_does_not_run_says_so(harness: tuple[Harness, int]) -> None:
     kind, number = harness
     async with kind.start(number) as workers:
@@ -322,5 +347,7 @@ async def test_a_broker_that_does_not_run_says_so(harness: tuple[Harness, int]) 
         await broker.subscribe("news")
     with pytest.raises(BrokerUnavailable):
         await broker.history("news")
+    with pytest.raises(BrokerUnavailable):
+        await broker.clear("news")
     with contextlib.suppress(BrokerUnavailable):
         broker.unsubscribe("news")

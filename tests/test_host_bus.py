@@ -10,6 +10,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import anyio
+import anyio.lowlevel
 import anyio.to_thread
 import pytest
 from hypothesis import given
@@ -255,6 +256,27 @@ async def test_a_full_disk_refuses_and_is_noticed_to_have_room_again() -> None:
 
         assert (await publish(client, b"y")).offset == 1
         assert heard.data == [b"y"]
+
+
+async def test_a_channel_is_cleared_as_soon_as_somebody_can() -> None:
+    async with running_bus() as bus:
+        client, heard, connect = bus.worker()
+        await publish(client, b"old")
+        bus.lose(client)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(client.clear, "a")
+            await anyio.lowlevel.checkpoint()
+            connect()
+        assert list((await client.history("a", None, None)).publications) == []
+        await publish(client, b"new")
+
+        execute = bus.file._connection.execute  # noqa: SLF001  (SQLite's own way to refuse)
+        await anyio.to_thread.run_sync(execute, "PRAGMA query_only = ON")
+        with pytest.raises(BrokerUnavailable, match="cannot be written"):
+            await client.clear("a")
+        await anyio.to_thread.run_sync(execute, "PRAGMA query_only = OFF")
+        assert len((await client.history("a", None, None)).publications) == 1
+        assert heard.resets == []
 
 
 async def test_unacknowledged_publications_are_bounded_in_bytes_and_time() -> None:

@@ -223,6 +223,27 @@ def test_trims_in_chunks_what_is_too_old(log: Log) -> None:
     again._close_connections()  # noqa: SLF001  (the kernel would)
 
 
+def test_cleared_channel_stays_empty_and_nothing_in_it_is_doubled(path: Path) -> None:
+    before = Log(path)
+    positions = before.append(*numbered(3), Append("b", b"secret"))
+    before.file.clear("a")
+    before.log.clear("a")
+    assert before.remembered() == []
+    before.append(*numbered(1, start=3))
+    before.kill()
+
+    after = Log(path)
+    assert after.remembered() == [b"3"]
+    assert after.remembered("b") == [b"secret"]
+    assert after.append(*numbered(3)) == positions[:3]  # sent again, since nobody answered
+    (data,) = after.file._connection.execute(  # noqa: SLF001  (what a thief would read)
+        "SELECT group_concat(data, '') FROM publications WHERE offset < 4 AND channel = 1"
+    ).fetchone()
+    assert not data
+    after.file.clear("nobody published")
+    after.kill()
+
+
 def test_a_forgotten_channel_begins_in_another_generation(path: Path) -> None:
     before = Log(path)
     before.append(Append("a", b"1"), Append("b", b"1"))

@@ -157,3 +157,13 @@ class Broker(Protocol):
             BrokerUnavailable: it cannot be read now.
         """
         ...
+
+    async def clear(self, channel: str) -> None:
+        """Forget what was stored in *channel* before this call; its position and epoch stay.
+
+        What is published meanwhile may be forgotten too. Nobody who hears the channel notices.
+
+        Raises:
+            BrokerUnavailable: it may not have been forgotten.
+        """
+        ...

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from lastcall.broker.base import BrokerEvents, History, Publication, StreamPosition
 from lastcall.broker.bus_messages import (
+    Clear,
     Delivery,
     FromSequencer,
     FromWorker,
@@ -65,6 +66,14 @@ class _Reading:
         return page.end == page.top or (self.limit is not None and len(self.found) >= self.limit)
 
 
+@dataclass(eq=False, slots=True)
+class _Clearing:
+    """A channel whose publications shall be forgotten."""
+
+    channel: str
+    result: "asyncio.Future[None]"
+
+
 class BusClient:
     """Publishes, subscribes and reads through whatever sequencer there is."""
 
@@ -76,8 +85,9 @@ class BusClient:
         self._unacknowledged = Unacknowledged()
         self._subscriptions: dict[str, _Subscription] = {}
         self._request = 0
-        self._asked: dict[int, _Subscription | _Reading] = {}
+        self._asked: dict[int, _Subscription | _Reading | _Clearing] = {}
         self._readings: set[_Reading] = set()
+        self._clearings: set[_Clearing] = set()
         self._failed: set[_Subscription] = set()
 
     def open(self, events: BrokerEvents) -> None:
@@ -94,6 +104,8 @@ class BusClient:
                 fail(waiting, NOT_RUNNING)
         for reading in self._readings:
             fail(reading.result, NOT_RUNNING)
+        for clearing in self._clearings:
+            fail(clearing.result, NOT_RUNNING)
         self._subscriptions.clear()
 
     def connected(self, send: Callable[[FromWorker], None]) -> None:
@@ -105,6 +117,8 @@ class BusClient:
             send(Publish(append))
         for reading in list(self._readings):
             self._ask(reading)
+        for clearing in list(self._clearings):
+            self._ask_to_clear(clearing)
 
     def disconnected(self) -> None:
         """Wait for another sequencer."""
@@ -162,6 +176,18 @@ class BusClient:
         finally:
             self._readings.discard(reading)
 
+    async def clear(self, channel: str) -> None:
+        """See `Broker.clear`."""
+        self._require_open()
+        result: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        clearing = _Clearing(channel, result)
+        self._clearings.add(clearing)
+        self._ask_to_clear(clearing)
+        try:
+            await self._answer(result)
+        finally:
+            self._clearings.discard(clearing)
+
     def expire(self, now: float) -> None:
         """Fail what was not acknowledged in time; call it about every second."""
         self._unacknowledged.expire(now)
@@ -207,6 +233,8 @@ class BusClient:
         asker = self._asked.pop(page.request, None)
         if isinstance(asker, _Reading):
             self._take_read(asker, page)
+        elif isinstance(asker, _Clearing):
+            self._take_cleared(asker, page)
         elif asker is not None and self._subscriptions.get(asker.channel) is asker:
             self._take_subscribed(asker, page)
 
@@ -247,6 +275,16 @@ class BusClient:
         else:
             self._ask(reading)
 
+    def _take_cleared(self, clearing: _Clearing, page: Page) -> None:
+        if page.failure:
+            fail(clearing.result, page.failure)
+        elif not clearing.result.done():
+            clearing.result.set_result(None)
+
+    def _ask_to_clear(self, clearing: _Clearing) -> None:
+        if self._send is not None:
+            self._send(Clear(self._next_request(clearing), clearing.channel))
+
     def _ask_for(self, subscription: _Subscription) -> None:
         if self._send is not None:
             subscription.asking = True
@@ -257,7 +295,7 @@ class BusClient:
         if self._send is not None:
             self._send(reading.question(self._next_request(reading)))
 
-    def _next_request(self, asker: _Subscription | _Reading) -> int:
+    def _next_request(self, asker: _Subscription | _Reading | _Clearing) -> int:
         self._request += 1
         self._asked[self._request] = asker
         return self._request

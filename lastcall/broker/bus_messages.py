@@ -119,7 +119,14 @@ class Page(msgspec.Struct, frozen=True, array_like=True, tag=11):
         return StreamPosition(last[0].offset, last[0].epoch) if last else self.since
 
 
-FromWorker = Hello | Ping | Publish | Subscribe | Unsubscribe | Read
+class Clear(msgspec.Struct, frozen=True, array_like=True, tag=12):
+    """Forget what was published in *channel*; answered by a `Page` without publications."""
+
+    request: int
+    channel: str
+
+
+FromWorker = Hello | Ping | Publish | Subscribe | Unsubscribe | Read | Clear
 FromSequencer = Welcome | Refusal | Pong | Outcomes | Delivery | Page
 DECODE_FROM_WORKER = msgspec.msgpack.Decoder(FromWorker)
 DECODE_FROM_SEQUENCER = msgspec.msgpack.Decoder(FromSequencer)

@@ -89,6 +89,11 @@ class MemoryBroker:
         self._require_running()
         return self._log.history(channel, since, limit, self._clock())
 
+    async def clear(self, channel: str) -> None:
+        """Forget what *channel* remembers; see `Broker.clear`."""
+        self._require_running()
+        self._log.clear(channel)
+
     def _require_running(self) -> None:
         if self._events is None:
             raise BrokerUnavailable("the broker is not running")

@@ -13,6 +13,7 @@ import anyio.to_thread
 
 from lastcall.broker.base import Retention, StreamPosition
 from lastcall.broker.bus_messages import (
+    Clear,
     Delivery,
     FromWorker,
     Outcome,
@@ -72,6 +73,7 @@ class Sequencer:
         self._waiting: deque[tuple[Peer, Append]] = deque()
         self._waiting_bytes = 0
         self._arrived = anyio.Event()
+        self._to_clear: list[tuple[Peer, Clear]] = []
         self._to_load: deque[tuple[Peer, Subscribe | Read]] = deque()
         self._load_asked = anyio.Event()
         self._writable = True
@@ -127,6 +129,9 @@ class Sequencer:
                 self._unsubscribe(peer, channel)
             case Read():
                 self._read(peer, message)
+            case Clear():
+                self._to_clear.append((peer, message))
+                self._arrived.set()
             case Ping():
                 peer.send(Outgoing(Pong(self._writable)))
 
@@ -144,12 +149,13 @@ class Sequencer:
 
     async def _commit_for_ever(self) -> None:
         while True:
-            if not self._waiting and not self._expiry_due:
+            if not (self._waiting or self._expiry_due or self._to_clear):
                 self._arrived = anyio.Event()
                 await self._arrived.wait()
             if self._expiry_due:
                 await self._expire()
             await self._commit()
+            await self._clear()
 
     async def _commit(self) -> None:
         taken = self._take()
@@ -247,6 +253,21 @@ class Sequencer:
         if forgotten := self._log.expire(self._clock(), self._subscribers.keys()):
             generation = self._log.generation
             await self._in_thread(partial(self._file.forget, forgotten, generation))
+
+    async def _clear(self) -> None:
+        """Forget what was published in channels; between two batches as well."""
+        to_clear, self._to_clear = self._to_clear, []
+        for peer, asked in to_clear:
+            failure = ""
+            try:
+                await self._in_thread(partial(self._file.clear, asked.channel))
+            except (OSError, sqlite3.Error) as error:
+                failure = f"the log cannot be written ({error})"
+            else:
+                self._log.clear(asked.channel)
+            nowhere = StreamPosition(0, "")
+            page = Page(asked.request, nowhere, (), nowhere, failure=failure)
+            peer.send(Outgoing(page))
 
     async def _keep_up(self) -> None:
         """Trim the file, carry the write-ahead log over, see whether a full disk has room again."""

@@ -132,6 +132,10 @@ class UnixSocketBroker:
         """Read what the channel remembers; see `Broker.history`."""
         return await self._client.history(channel, since, limit)
 
+    async def clear(self, channel: str) -> None:
+        """Forget what *channel* remembers; see `Broker.clear`."""
+        await self._client.clear(channel)
+
     async def _take_part(self) -> None:
         pause = FIRST_RETRY
         while True:
