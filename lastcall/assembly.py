@@ -14,6 +14,7 @@ from lastcall.node import ThisNode
 from lastcall.protocol.base import ClientProtocol
 from lastcall.protocol.centrifuge_json import CentrifugeJson
 from lastcall.protocol.plain_text import PlainText
+from lastcall.revoking import Revoking
 from lastcall.rulebook import Rulebook
 from lastcall.server_methods import ServerMethods
 from lastcall.session import Timing
@@ -43,14 +44,15 @@ def assemble(
 ) -> Worker:
     """Make a worker that serves by *rules*."""
     settings, hub = rules.settings, Hub(loop.later)
-    interest = Interest(broker, hub)
+    interest, connections = Interest(broker, hub), ConnectionManager(hub, loop.changed)
     everyone = Everyone(broker, hub, interest, coordinator)
     presence = Presence(broker, hub, everyone, loop.later)
     session_channels = SessionChannels(rules, Subscribing(broker, hub, interest), presence)
     requests = SessionCommands(rules, broker, presence, session_channels)
-    connections = ConnectionManager(hub, loop.changed)
     ThisNode(hub, connections, everyone)
+    revoking = Revoking(everyone, rules.tokens.revocations, connections)
     orders = UserOrders(rules, everyone, connections, commands, session_channels)
+    methods = ServerMethods(rules, broker, everyone, presence, orders=orders, revoking=revoking)
     return Worker(
         settings=settings,
         endpoints=rules.endpoints,
@@ -60,8 +62,9 @@ def assemble(
         commands=commands,
         interest=interest,
         everyone=everyone,
+        revoking=revoking,
         sessions=Sessions(commands, requests, _timing(settings)),
-        server_methods=ServerMethods(rules, broker, everyone, presence, orders),
+        server_methods=methods,
         protocols=_by_name(PlainText(), CentrifugeJson(rules.channels.has_history)),
         announcements=Announcements(settings.announcement_rate),
         coordinator=coordinator,

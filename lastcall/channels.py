@@ -17,6 +17,11 @@ from lastcall.settings import Settings
 ANONYMOUS = ""
 """The user id of who has none."""
 
+ANSWERS = "\0answers:"
+"""Begins the names of channels of ours in which workers answer each other (see `everyone`)."""
+_ANSWERS_KEPT = HistoryLimits(64, 10)
+"""For a worker that has to find another sequencer in between; nobody reads an answer twice."""
+
 _KNOWN_LIMIT = 10_000
 """Names whose options are remembered, so that a publication costs one look-up."""
 
@@ -298,6 +303,8 @@ class ChannelRetention:
         More publications than the namespace says are kept for clients that change their worker;
         readers are shown as many as it says. Its time is kept exactly.
         """
+        if channel.startswith(ANSWERS):
+            return _ANSWERS_KEPT
         try:
             options = self._channels.options(channel)
         except Refused:

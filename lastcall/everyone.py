@@ -14,6 +14,7 @@ import anyio
 import msgspec
 
 from lastcall.broker.base import Broker, Kind, Publication
+from lastcall.channels import ANSWERS
 from lastcall.errors import BrokerUnavailable
 from lastcall.hub import Hub
 from lastcall.interest import Interest
@@ -28,7 +29,6 @@ PATIENCE = 2.0
 """Seconds for the answers of all workers."""
 RETRY_PAUSE = 0.5
 _ORDERS = "\0everyone"
-_ANSWERS = "\0answers:"
 
 type Answer = Callable[[bytes], bytes | None]
 """Does what a body says; the answer, or None where nobody waits for one."""
@@ -75,7 +75,7 @@ class Everyone:
 
     async def start(self) -> None:
         """Hear the others from here on; waits for the broker, however long it is away."""
-        mine = _ANSWERS + self._name
+        mine = ANSWERS + self._name
         self._hub.tap(_ORDERS, self._ordered)
         self._hub.tap(mine, self._replied)
         while True:
@@ -120,7 +120,7 @@ class Everyone:
         answer = self._answers.get(order.what)
         body = answer(order.body) if answer is not None else b""
         if order.asker:
-            reply = self._send(_ANSWERS + order.asker, _Reply(order.question, body or b""))
+            reply = self._send(ANSWERS + order.asker, _Reply(order.question, body or b""))
             reply.add_done_callback(_seen)
 
     def _replied(self, publication: Publication) -> None:

@@ -163,7 +163,7 @@ class RunningWorker:
             return
         if self._meeting_place is not None:
             start(self._guard, "the hand-over", self._run_receiver)
-        start(self._guard, "the line to the other workers", self.worker.everyone.start)
+        start(self._guard, "the line to the other workers", self.worker.join_the_others)
         start(self._guard, "the clock", self._run_clock)
         start(self._guard, "the watch on the server", self._watch_server)
         if settings.heartbeat_interval:

@@ -117,6 +117,27 @@ class Refresh(_Whose, frozen=True, kw_only=True, omit_defaults=True):
     info: Json = UNSET
 
 
+class RevokeToken(msgspec.Struct, frozen=True):
+    """Let one token be good no more, and close the connections that it made."""
+
+    uid: str = ""
+    """Its `jti`."""
+    expire_at: UnixTime = 0
+    """When the token is over anyway; 0: remember it as long as the server runs."""
+
+
+class InvalidateUserTokens(msgspec.Struct, frozen=True):
+    """Let the tokens that a user has be good no more, and close the connections that they made."""
+
+    user: str = ""
+    issued_before: UnixTime = 0
+    """0: now."""
+    channel: str = ""
+    """Not to be had: a revocation holds for all tokens of the user."""
+    expire_at: UnixTime = 0
+    """When the tokens are over anyway; 0: remember it as long as the server runs."""
+
+
 class Presence(msgspec.Struct, frozen=True):
     """Who is in a channel?"""
 
@@ -170,6 +191,8 @@ type Request = (
     | Unsubscribe
     | Disconnect
     | Refresh
+    | RevokeToken
+    | InvalidateUserTokens
     | Presence
     | PresenceStats
     | History
@@ -186,6 +209,8 @@ METHODS: dict[str, type[Any]] = {
     "unsubscribe": Unsubscribe,
     "disconnect": Disconnect,
     "refresh": Refresh,
+    "revoke_token": RevokeToken,
+    "invalidate_user_tokens": InvalidateUserTokens,
     "presence": Presence,
     "presence_stats": PresenceStats,
     "history": History,
@@ -206,6 +231,8 @@ class Command(msgspec.Struct, frozen=True):
     unsubscribe: Unsubscribe | UnsetType | None = UNSET
     disconnect: Disconnect | UnsetType | None = UNSET
     refresh: Refresh | UnsetType | None = UNSET
+    revoke_token: RevokeToken | UnsetType | None = UNSET
+    invalidate_user_tokens: InvalidateUserTokens | UnsetType | None = UNSET
     presence: Presence | UnsetType | None = UNSET
     presence_stats: PresenceStats | UnsetType | None = UNSET
     history: History | UnsetType | None = UNSET
@@ -303,6 +330,8 @@ RESULTS: dict[str, type[Any]] = {
     "unsubscribe": Empty,
     "disconnect": Empty,
     "refresh": Empty,
+    "revoke_token": Empty,
+    "invalidate_user_tokens": Empty,
     "presence": PresenceResult,
     "presence_stats": PresenceStatsResult,
     "history": HistoryResult,

@@ -3,6 +3,7 @@
 The application may do everything; what is refused is what a channel does not have.
 """
 
+import time
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +29,8 @@ from lastcall.protocol.centrifuge import (
     PresenceStatsResult,
 )
 from lastcall.protocol.centrifuge_json import CentrifugeJson
+from lastcall.revocations import TokenRevocation, UserRevocation
+from lastcall.revoking import Revoking
 from lastcall.rulebook import Rulebook
 from lastcall.server_api import (
     ActiveChannels,
@@ -37,6 +40,7 @@ from lastcall.server_api import (
     Failure,
     History,
     HistoryRemove,
+    InvalidateUserTokens,
     Node,
     Nodes,
     NodesResult,
@@ -49,6 +53,7 @@ from lastcall.server_api import (
     Request,
     Responses,
     Result,
+    RevokeToken,
     Rpc,
     Subscribe,
     Subscribers,
@@ -64,6 +69,9 @@ _decode_counts = msgspec.json.Decoder(dict[str, int]).decode
 _decode_node = msgspec.json.Decoder(Node).decode
 
 
+_FOR_EVER = 2.0**53
+
+
 class ServerMethods:
     """Does what the application asks for from outside."""
 
@@ -73,7 +81,10 @@ class ServerMethods:
         broker: Broker,
         everyone: Everyone,
         presence: Everybody,
+        *,
         orders: UserOrders,
+        revoking: Revoking,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         """Go by *rules*."""
         self._channels = rules.channels
@@ -81,14 +92,21 @@ class ServerMethods:
         self._everyone = everyone
         self._presence = presence
         self._orders = orders
+        self._revoking = revoking
+        self._clock = clock
         self._body = CentrifugeJson(rules.channels.has_history).body
-        self._methods: dict[type[Any], Callable[[Any], Awaitable[Result]]] = {
+        self._methods = self._by_kind()
+
+    def _by_kind(self) -> dict[type[Any], Callable[[Any], Awaitable[Result]]]:
+        return {
             Publish: self._publish,
             Broadcast: self._broadcast,
             Subscribe: self._order,
             Unsubscribe: self._order,
             Disconnect: self._order,
             Refresh: self._order,
+            RevokeToken: self._revoke_token,
+            InvalidateUserTokens: self._invalidate_user_tokens,
             Presence: self._clients,
             PresenceStats: self._counts,
             History: self._history,
@@ -162,6 +180,19 @@ class ServerMethods:
         await self._orders.give(order)
         return Empty()
 
+    async def _revoke_token(self, request: RevokeToken) -> Empty:
+        if not request.uid:
+            raise BadCommand
+        await self._revoking.revoke(TokenRevocation(request.uid, request.expire_at or _FOR_EVER))
+        return Empty()
+
+    async def _invalidate_user_tokens(self, request: InvalidateUserTokens) -> Empty:
+        if request.channel:
+            raise FeatureOff
+        before, until = request.issued_before or self._clock(), request.expire_at or _FOR_EVER
+        await self._revoking.revoke(UserRevocation(request.user, before, until))
+        return Empty()
+
     # --- what is known of a channel
 
     async def _clients(self, request: Presence) -> PresenceResult:
@@ -194,8 +225,10 @@ class ServerMethods:
         return HistoryResult([Raw(self._body(each)) for each in found], top.offset, top.epoch)
 
     async def _history_remove(self, request: HistoryRemove) -> Empty:
-        self._channels.options(request.channel)
-        raise FeatureOff  # the log cannot forget a channel yet
+        if not self._channels.options(request.channel).history_size:
+            raise FeatureOff
+        await self._broker.clear(request.channel)
+        return Empty()
 
     # --- what is known of the server
 

@@ -83,7 +83,10 @@ class Session(msgspec.Struct, omit_defaults=True):
     stage: Stage = Stage.NEW
     expire_at: float = 0
     """By the wall clock; 0: never."""
+    has_token: bool = False
+    """Whether it is here by a token, and goes when that is revoked."""
     token_id: str = ""
+    issued_at: float | None = None
     token_channels: tuple[str, ...] = ()
     """Server-side subscriptions that the token asked for."""
     ping_at: float = 0

@@ -61,6 +61,7 @@ class SessionIdentity:
         """
         session = session_of(connection)
         claims = await self._claims(connection, request)
+        session.has_token = bool(request.token)
         self._become(session, claims)
         session.client = str(uuid.uuid4())
         connection.user = session.user or None
@@ -102,6 +103,7 @@ class SessionIdentity:
             raise InvalidToken
         if set(claims.subscriptions) != set(session.token_channels):
             raise InsufficientState
+        session.has_token = True
         self._become(session, claims)
         return RefreshResult(
             expires=session.expire_at != 0, ttl=seconds_until(session.expire_at, self._clock())
@@ -125,6 +127,7 @@ class SessionIdentity:
         session.conn_info = claims.info
         session.expire_at = claims.expire_at or 0
         session.token_id = claims.token_id
+        session.issued_at = claims.issued_at
         session.token_channels = tuple(claims.subscriptions)
 
     def _server_side(

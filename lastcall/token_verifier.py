@@ -10,7 +10,8 @@ from types import ModuleType
 import anyio
 import anyio.to_thread
 
-from lastcall.errors import SettingsError
+from lastcall.errors import InvalidToken, NotPermitted, SettingsError
+from lastcall.revocations import Revocations
 from lastcall.settings import PREFIX, Settings
 from lastcall.token_keys import RemoteKeys, TokenKey, secret_key
 from lastcall.tokens import ConnectionClaims, SubscriptionClaims, Tokens
@@ -36,6 +37,7 @@ class TokenVerifier:
         Raises:
             SettingsError: keys cannot be read or used.
         """
+        self.revocations = Revocations()
         self._url = settings.token_jwks_url
         if self._url:
             _public_key_reader("TOKEN_JWKS_URL")  # now, rather than when the first client comes
@@ -49,16 +51,35 @@ class TokenVerifier:
         )
 
     async def connection(self, token: str, now: float) -> ConnectionClaims:
-        """Like `Tokens.connection`, with keys that are fetched where needed."""
+        """Like `Tokens.connection`, with keys that are fetched where needed.
+
+        Raises:
+            InvalidToken: also where it was revoked.
+        """
         await self._have_keys(token, now)
-        return self._tokens.connection(token, now)
+        claims = self._tokens.connection(token, now)
+        if self._is_revoked(claims, now):
+            raise InvalidToken
+        return claims
 
     async def subscription(
         self, token: str, now: float, *, channel: str, user: str, client: str
     ) -> SubscriptionClaims:
-        """Like `Tokens.subscription`, with keys that are fetched where needed."""
+        """Like `Tokens.subscription`, with keys that are fetched where needed.
+
+        Raises:
+            NotPermitted: also where it was revoked.
+        """
         await self._have_keys(token, now)
-        return self._tokens.subscription(token, now, channel=channel, user=user, client=client)
+        claims = self._tokens.subscription(token, now, channel=channel, user=user, client=client)
+        if self._is_revoked(claims, now):
+            raise NotPermitted
+        return claims
+
+    def _is_revoked(self, claims: ConnectionClaims | SubscriptionClaims, now: float) -> bool:
+        return self.revocations.is_revoked(
+            user=claims.user, token_id=claims.token_id, issued_at=claims.issued_at, now=now
+        )
 
     async def _have_keys(self, token: str, now: float) -> None:
         if not self._tokens.lacks_key(token, now):

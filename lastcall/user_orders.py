@@ -36,6 +36,7 @@ from lastcall.protocol.centrifuge import (
     Push,
     Refreshed,
     Subscribed,
+    SubscribeResult,
 )
 from lastcall.rulebook import Rulebook
 from lastcall.server_api import CloseReason, Disconnect, Refresh, Subscribe, Unsubscribe
@@ -118,21 +119,17 @@ class UserOrders:
         if len(session.subscriptions) >= self._max_channels:
             connection.disconnect(ChannelLimit())
             return
-        since = order.recover_since
-        wish = Wish(
-            channel,
-            Asked(recoverable=True),
-            StreamPosition(since.offset, since.epoch) if since is not None else None,
-        )
         try:
-            held = await self._session_channels.hold(connection, wish, _grant(order))
+            held = await self._session_channels.hold(connection, _wish(order), _grant(order))
         except Gone:
             return
         except (BrokerUnavailable, Refused) as why:
             logger.warning("a client could not be subscribed to %r as ordered: %s", channel, why)
             return
         # From here on in one tick, so that nothing comes before it.
-        result = self._session_channels.go_live(connection, held)
+        self._tell(connection, channel, self._session_channels.go_live(connection, held))
+
+    def _tell(self, connection: Connection, channel: str, result: SubscribeResult) -> None:
         subscribed = Subscribed(
             recoverable=result.recoverable,
             epoch=result.epoch,
@@ -210,6 +207,15 @@ def _with_values(order: Subscribe) -> Subscribe:
         b64info="",
         data=value_or_none(order.data, order.b64data),
         b64data="",
+    )
+
+
+def _wish(order: Subscribe) -> Wish:
+    since = order.recover_since
+    return Wish(
+        order.channel,
+        Asked(recoverable=True),
+        StreamPosition(since.offset, since.epoch) if since is not None else None,
     )
 
 

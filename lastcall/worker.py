@@ -15,6 +15,7 @@ from lastcall.hooks import Endpoints
 from lastcall.hub import Hub
 from lastcall.interest import Interest
 from lastcall.protocol.base import ClientProtocol, Command, Send
+from lastcall.revoking import Revoking
 from lastcall.server_methods import ServerMethods
 from lastcall.sessions import Sessions
 from lastcall.settings import Settings
@@ -40,6 +41,7 @@ class Worker:
     commands: Commands
     interest: Interest
     everyone: Everyone
+    revoking: Revoking
     sessions: Sessions
     server_methods: ServerMethods
     """What the application can ask for from outside."""
@@ -55,6 +57,11 @@ class Worker:
     def is_full(self) -> bool:
         """Whether this worker has as many connections as it may have."""
         return self.connections.count_with_expected >= self.max_connections
+
+    async def join_the_others(self) -> None:
+        """Hear the other workers, and learn what has to be known."""
+        await self.everyone.start()
+        await self.revoking.learn()
 
     def connected(self, connection: Connection) -> None:
         """The client is there: count it, tell the others, tell the application."""

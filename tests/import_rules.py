@@ -117,6 +117,7 @@ LAYERS = (
             "everyone",
             "moving_out",
             "node",
+            "revoking",
             "rulebook",
             "server_methods",
             "session_channels",
@@ -173,6 +174,7 @@ LAYERS = (
         (
             "__main__",
             "admission",
+            "api_commands",
             "app",
             "assembly",
             "attachment",

@@ -305,8 +305,19 @@ def test_history_that_is_not_there(api: Caller, fields: dict[str, Any], code: in
     assert api.call("history", **fields) == code
 
 
-@pytest.mark.parametrize(("channel", "code"), [("", 107), ("nosuch:a", 102), ("news:a", 108)])
-def test_history_cannot_be_removed_yet(api: Caller, channel: str, code: int) -> None:
+def test_history_is_removed_and_goes_on_where_it_was(api: Caller) -> None:
+    first = api.call("publish", channel="news:a", data="secret")
+    assert api.call("history_remove", channel="news:a") == {}
+    left = api.call("history", channel="news:a", limit=-1)
+    assert left == {"publications": [], "offset": 1, "epoch": first["epoch"]}
+    api.call("publish", channel="news:a", data="new")
+    (new,) = api.call("history", channel="news:a", limit=-1)["publications"]
+    assert new == {"data": "new", "offset": 2}
+    assert api.call("history_remove", channel="news:never") == {}
+
+
+@pytest.mark.parametrize(("channel", "code"), [("", 107), ("nosuch:a", 102), ("plain:a", 108)])
+def test_history_that_cannot_be_removed(api: Caller, channel: str, code: int) -> None:
     assert api.call("history_remove", channel=channel) == code
 
 
@@ -381,6 +392,20 @@ def test_batch_that_is_none_is_refused(api: Caller) -> None:
     assert api.post("batch", {"commands": [{"publish": {"channel": 5}}]}).status_code == 400
     too_many = {"commands": [None] * (MAX_COMMANDS + 1)}
     assert api.post("batch", too_many).status_code == 400
+
+
+# --- at the start
+
+
+def test_insecure_mode_is_said_aloud(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "lastcall")
+    with serving(Lastcall(insecure=True)):
+        pass
+    with serving(Lastcall()):
+        pass
+
+    warnings = [each.getMessage() for each in caplog.records if each.levelname == "WARNING"]
+    assert [line.partition(":")[0] for line in warnings] == ["LASTCALL_INSECURE IS ON"]
 
 
 # --- its page

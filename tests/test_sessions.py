@@ -415,6 +415,7 @@ def test_channel_remembers_as_long_as_its_namespace_says() -> None:
     retention = ChannelRetention(settings)
 
     assert retention.of("plain") == HistoryLimits(50, 60)
+    assert retention.of("\0answers:a").ttl < 60  # read once, and large perhaps
     assert retention.of("unknown:a") == HistoryLimits(50, 60)
     assert retention.of("short:a") == HistoryLimits(50, 10)
     assert retention.of("long:a") == HistoryLimits(5000, 86_400)
