@@ -2,8 +2,10 @@
 
 import json
 import os
+import socket
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import jwt
@@ -185,3 +187,58 @@ def test_token_without_a_secret_says_so_with_status_3(tmp_path: Path) -> None:
     assert ended.stderr == (
         "lastcall: LASTCALL_TOKEN_SECRET is unset, so there is nothing to sign a token with\n"
     )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "said"),
+    [
+        (("channels",), 1, "nothing answers at http://127.0.0.1:1/api/channels: "),
+        (("publish", "news", "nonsense"), 2, "must be JSON"),
+    ],
+)
+def test_command_that_cannot_reach_a_server_says_why(
+    tmp_path: Path, arguments: tuple[str, ...], status: int, said: str
+) -> None:
+    ended = run(
+        *arguments, "--url", "http://127.0.0.1:1/api", directory=tmp_path, LASTCALL_API_KEY="k"
+    )
+
+    assert ended.returncode == status
+    assert said in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+def test_command_without_a_key_says_so(tmp_path: Path) -> None:
+    ended = run("disconnect", "42", directory=tmp_path)
+
+    assert ended.returncode == 3
+    assert ended.stderr == "lastcall: LASTCALL_API_KEY is unset, and the server API wants a key\n"
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        ("HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:1/\r\n\r\n", "answers 302 Found"),
+        ("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n[]", "is no server API of ours"),
+        ("nonsense", "nothing answers at"),
+    ],
+)
+def test_answer_of_a_stranger_is_no_traceback(tmp_path: Path, answer: str, said: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}/api"
+
+        def serve() -> None:
+            peer, _ = listener.accept()
+            with peer:
+                while b"{" not in peer.recv(65_536):
+                    pass
+                peer.sendall(answer.encode())
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        ended = run("channels", "--url", url, directory=tmp_path, LASTCALL_API_KEY="k")
+        thread.join(10)
+
+    assert ended.returncode == 1
+    assert said in ended.stderr
+    assert "Traceback" not in ended.stderr

@@ -1,11 +1,15 @@
 """The server API as Centrifugo's own client calls it, on a server with two workers."""
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import pytest
+from anyio.to_thread import run_sync
 from cent import (
     AsyncClient,
     BatchRequest,
@@ -28,7 +32,7 @@ from cent import (
 )
 from websockets.asyncio.client import ClientConnection, connect
 
-from tests.server_process import ServerProcess, run_server
+from tests.server_process import ROOT, ServerProcess, run_server
 
 pytestmark = [pytest.mark.anyio, pytest.mark.whole]
 
@@ -45,15 +49,39 @@ NAMESPACES = json.dumps(
 @pytest.fixture(scope="module")
 def server() -> Iterator[ServerProcess]:
     with run_server(
-        workers=2, api_key=KEY, allow_anonymous="true", namespaces=NAMESPACES
+        workers=2,
+        api_key=KEY,
+        allow_anonymous="true",
+        namespaces=NAMESPACES,
+        heartbeat_interval=0,  # only what the API makes them hear
+        ping_interval=600,
     ) as server:
         yield server
 
 
 @pytest.fixture
 def api(server: ServerProcess) -> Iterator[Client]:
-    with Client(f"http://127.0.0.1:{server.port}/api", KEY) as client:
+    with Client(server_api(server), KEY) as client:
         yield client
+
+
+def lastcall(server: ServerProcess, *arguments: str) -> tuple[int, str, str]:
+    """Exit status, output and errors of the command line."""
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("LASTCALL_")}
+    ended = subprocess.run(
+        [sys.executable, "-m", "lastcall", *arguments, "--url", server_api(server)],
+        cwd=ROOT,
+        env=clean | {"LASTCALL_API_KEY": KEY},
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    return ended.returncode, ended.stdout, ended.stderr
+
+
+def server_api(server: ServerProcess) -> str:
+    return f"http://127.0.0.1:{server.port}/api"
 
 
 class Speaker:
@@ -157,13 +185,13 @@ def test_errors_are_those_that_its_client_knows(server: ServerProcess, api: Clie
         api.presence(PresenceRequest(channel="news:a"))
     assert off.value.code == 108
 
-    stranger = Client(f"http://127.0.0.1:{server.port}/api", "another key")
+    stranger = Client(server_api(server), "another key")
     with stranger, pytest.raises(CentUnauthorizedError):
         stranger.info(InfoRequest())
 
 
 async def test_asynchronous_client_and_batch(server: ServerProcess) -> None:
-    async with AsyncClient(f"http://127.0.0.1:{server.port}/api", KEY) as client:
+    async with AsyncClient(server_api(server), KEY) as client:
         result = await client.batch(
             BatchRequest(
                 requests=[
@@ -181,3 +209,28 @@ async def test_asynchronous_client_and_batch(server: ServerProcess) -> None:
         assert broadcast.responses[0].result.offset == 2
         assert [each.data["n"] for each in history.publications] == [1, 2]
         assert len(info.nodes) == 2
+
+
+async def test_command_line(server: ServerProcess) -> None:
+    async with speakers(server, 1) as (one,):
+        await one.say({"id": 2, "subscribe": {"channel": "room:cli"}})
+        await one.hear()
+        status, shown, said = await run_sync(lastcall, server, "channels", "room:c*")
+        assert (status, said) == (0, "")
+        assert json.loads(shown) == {"room:cli": {"num_clients": 1}}
+        _, shown, _ = await run_sync(lastcall, server, "presence", "room:cli")
+        assert list(json.loads(shown)) == [one.id]
+
+        assert await run_sync(lastcall, server, "publish", "room:cli", '{"a": 1}') == (
+            0,
+            "{}\n",
+            "",
+        )
+        assert (await one.hear())["push"]["pub"] == {"data": {"a": 1}}
+        assert await run_sync(lastcall, server, "disconnect", "") == (0, "", "")
+        assert await one.closed() == (3503, "force disconnect")
+
+
+def test_command_line_says_in_one_sentence_what_is_wrong(server: ServerProcess) -> None:
+    unknown = lastcall(server, "publish", "nosuch:a", "1")
+    assert unknown == (1, "", "lastcall: error 102: unknown channel\n")
