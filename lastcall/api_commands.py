@@ -67,7 +67,7 @@ def disconnect(
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
     """The key is for the server that was named, and for no other."""
 
-    def redirect_request(self, *_: Any) -> None:
+    def redirect_request(self, *_: Any, **__: Any) -> None:
         """Go nowhere else."""
 
 
