@@ -1,7 +1,7 @@
 """Who is connected to this worker: connect, disconnect, broadcast, count, close at a pace."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import islice
 from typing import Protocol
 
