@@ -1,8 +1,8 @@
 """Who is connected to this worker: connect, disconnect, broadcast, count, close at a pace."""
 
 import sys
-from collections.abc import Callable, Iterator
-from itertools import islice
+from collections.abc import Callable, Iterator, Sequence
+from itertools import chain, islice
 from typing import Protocol
 
 from lastcall.connection import Connection
@@ -41,6 +41,7 @@ class ConnectionManager:
         self._connections: dict[Connection, None] = {}
         self._guests: dict[Guest, None] = {}
         self._not_closed: dict[Connection | Guest, None] = {}
+        self._returning: dict[Connection | Guest, None] = {}
         self._spared: list[Connection] = []
         self._expected = 0
 
@@ -53,6 +54,16 @@ class ConnectionManager:
     def not_closed(self) -> int:
         """How many of them `close` has not been called for yet."""
         return len(self._not_closed)
+
+    @property
+    def returning(self) -> int:
+        """How many of these come back by themselves when they are released."""
+        return len(self._returning)
+
+    @property
+    def not_closed_guests(self) -> int:
+        """How many of these are guests."""
+        return sum(1 for guest in self._guests if guest in self._not_closed)
 
     @property
     def count_with_expected(self) -> int:
@@ -83,6 +94,8 @@ class ConnectionManager:
     def adopt(self, connection: Connection) -> None:
         """Count in *connection*, which catches up with its channels by itself."""
         self._connections[connection] = self._not_closed[connection] = None
+        if connection.wire_format.protocol.reconnects:
+            self._returning[connection] = None
         self._changed()
 
     def movable(self) -> list[Connection]:
@@ -93,6 +106,7 @@ class ConnectionManager:
         """Count *connection* out; unknown ones are ignored."""
         self._hub.remove(connection)
         self._not_closed.pop(connection, None)
+        self._returning.pop(connection, None)
         if self._connections.pop(connection, self) is None:
             self._changed()
 
@@ -140,13 +154,24 @@ class ConnectionManager:
                 frames[wire_format] = wire_format.notice(text)
             connection.write(frames[wire_format])
 
+    def release(self, count: int, why: Disconnect) -> int:
+        """Disconnect *count* of those who come back by themselves, longest connected first."""
+        return self._close(list(islice(self._returning, count)), why)
+
     def close(self, count: int, why: Disconnect) -> int:
-        """Disconnect *count* clients that are not being closed yet, longest connected first."""
+        """Disconnect *count* clients that are not being closed yet, longest connected first.
+
+        Those who come back by themselves come last: `release` is for them.
+        """
+        others = (each for each in self._not_closed if each not in self._returning)
+        return self._close(list(islice(chain(others, self._returning), count)), why)
+
+    def _close(self, leaving: Sequence[Connection | Guest], why: Disconnect) -> int:
         self._hub.flush()
-        leaving = list(islice(self._not_closed, count))
         for each in leaving:
             # The end of one may have been the end of another: the application may see to that.
             self._not_closed.pop(each, None)
+            self._returning.pop(each, None)
             each.disconnect(why)
         return len(leaving)
 

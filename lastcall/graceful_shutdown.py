@@ -42,6 +42,7 @@ class DrainCounts:
     at_start: int = 0
     notices: int = 0
     handed_over: int = 0
+    released: int = 0
     closed: int = 0
     cut: int = 0
 
@@ -49,6 +50,8 @@ class DrainCounts:
 class GracefulShutdown:
     """One worker's way out. `request` starts it; `run` is its one task."""
 
+    _settled_at = 0.0
+    """Until when a stop of all workers may not have reached each of them."""
     _arrivals_until = 0.0
     """When nobody can come any more whom we had accepted; infinite while that is not known."""
 
@@ -73,7 +76,7 @@ class GracefulShutdown:
         self._policy = DrainPolicy(
             timeout=limit.seconds if host.drains else 0,
             notice_interval=settings.shutdown_notice_interval,
-            close_rate=settings.close_rate,
+            release_rate=settings.release_rate,
         )
         self._why: Why | None = None
         self._drain: Drain | None = None
@@ -167,6 +170,7 @@ class GracefulShutdown:
         # The limit counts from the signal: whoever would kill us does not know of our delay.
         timeout = max(0.0, self._policy.timeout - (self._clock() - leaving_since))
         self._drain = Drain(dataclasses.replace(self._policy, timeout=timeout), self._clock())
+        self._settled_at = self._clock() + self._settling_time
         self._look_at_others(self._drain)
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._leave_listening_to_others)
@@ -205,10 +209,11 @@ class GracefulShutdown:
         log_event(
             "drain_finished",
             "left: of {clients} clients {left} went by themselves, {handed_over} were handed over, "
-            "{closed} closed, {cut} cut",
+            "{released} released, {closed} closed, {cut} cut",
             clients=counts.at_start,
-            left=max(0, counts.at_start - counts.closed - counts.handed_over),
+            left=max(0, counts.at_start - counts.released - counts.closed - counts.handed_over),
             handed_over=counts.handed_over,
+            released=counts.released,
             longest_pause=round(self._moving_out.longest_pause, 4),
             closed=counts.closed,
             cut=counts.cut,
@@ -222,11 +227,7 @@ class GracefulShutdown:
             drain.force(self._clock())
         while True:
             self._changed = anyio.Event()
-            step = drain.step(
-                now=self._clock(),
-                open_connections=self._connections.count,
-                not_closed=self._connections.not_closed,
-            )
+            step = self._step(drain)
             self._take(step, drain, counts)
             wake_at = step.wake_at
             if step.finished:
@@ -240,6 +241,26 @@ class GracefulShutdown:
                 told = self._connections.notify_spared(self._settings.shutdown_notice)
                 self._log_notice(told, drain, counts)
 
+    def _step(self, drain: Drain) -> Step:
+        now, connections = self._clock(), self._connections
+        not_closed, returning, spared = connections.not_closed, connections.returning, 0
+        if now < drain.deadline:
+            if now < self._settled_at:
+                # Who is let go now might come back to a worker that leaves as well.
+                spared, returning = returning, 0
+            if self._moving_out.hopes:
+                spared, returning = not_closed - connections.not_closed_guests, 0
+        step = drain.step(
+            now=now,
+            open_connections=connections.count,
+            not_closed=not_closed,
+            returning=returning,
+            spared=spared,
+        )
+        if now < self._settled_at:
+            return dataclasses.replace(step, wake_at=min(step.wake_at, self._settled_at))
+        return step
+
     def _take(self, step: Step, drain: Drain, counts: DrainCounts) -> None:
         if step.notify:
             counts.notices += 1
@@ -247,8 +268,10 @@ class GracefulShutdown:
                 self._settings.shutdown_notice, spare_movable=self._moving_out.hopes
             )
             self._log_notice(told, drain, counts)
+        why: Disconnect = WorkerFailed() if self._why is Why.FAILED else ServerShutdown()
+        if step.release:
+            counts.released += self._connections.release(step.release, why)
         if step.close:
-            why: Disconnect = WorkerFailed() if self._why is Why.FAILED else ServerShutdown()
             counts.closed += self._connections.close(step.close, why)
         if step.abort:
             counts.cut += self._connections.abort_all()
@@ -272,6 +295,7 @@ class GracefulShutdown:
         while True:
             await anyio.sleep(self._settling_time)
             others = bool(self._coordinator.ready_siblings())
+            self._share_rate()
             arrivals = 0.0
             if others and is_listening:
                 is_listening = not self._host.stop_listening()
@@ -286,6 +310,11 @@ class GracefulShutdown:
             elif arrivals or self._arrivals_until == math.inf:
                 self._arrivals_until = self._clock() + arrivals
                 self._changed.set()
+
+    def _share_rate(self) -> None:
+        if self._drain is not None:
+            siblings = self._coordinator.siblings()
+            self._drain.share_rate(1 + sum(each.state == "draining" for each in siblings))
 
     async def _serve_on(self, delay: float) -> None:
         """Serve as before, not ready any more, until *delay* is over or somebody is in a hurry."""

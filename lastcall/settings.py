@@ -64,11 +64,11 @@ class Settings(BaseSettings):
         default=0,
         description="Seconds of ordinary service, not ready, before a drain starts.",
     )
-    close_rate: float = Field(
-        default=500,
+    release_rate: float = Field(
+        default=100,
         gt=0,
         allow_inf_nan=False,
-        description="Connections closed a second at the end of a drain, at most.",
+        description="Clients closed a second while workers leave, unless time is too short.",
     )
     heartbeat_interval: Seconds = Field(
         default=0,

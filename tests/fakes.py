@@ -257,6 +257,7 @@ class FakeCoordinator(SoleWorker):
 
     def __init__(self) -> None:
         self.ready: list[WorkerRecord] = []
+        self.others: list[WorkerRecord] = []
         self.dead: list[WorkerRecord] = []
         self.states: list[State] = []
         self.finished: list[bool] = []
@@ -276,6 +277,9 @@ class FakeCoordinator(SoleWorker):
             self.states.append(state)
         if isinstance(announced, dict):
             self.announced = announced
+
+    def siblings(self) -> list[WorkerRecord]:
+        return self.others
 
     def ready_siblings(self) -> list[WorkerRecord]:
         self.looks += 1

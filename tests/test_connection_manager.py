@@ -4,7 +4,9 @@ from lastcall.connection import Connection
 from lastcall.connection_manager import ConnectionManager, connection_limit
 from lastcall.errors import ServerShutdown
 from lastcall.hub import Hub
+from lastcall.protocol.base import ClientProtocol
 from tests.fakes import (
+    PLAIN_TEXT,
     CountingFraming,
     RecordingGuest,
     RecordingOwner,
@@ -12,6 +14,7 @@ from tests.fakes import (
     connect,
     publication,
 )
+from tests.returning_text import RETURNING_TEXT
 
 
 class Worker(RecordingOwner):
@@ -26,9 +29,11 @@ class Worker(RecordingOwner):
         self.at_flush += [self.hub.flush]
         self.at_end += [self.connections.disconnect]
 
-    def join(self, *, ends_at_once: bool = False) -> tuple[Connection, RecordingTransport]:
+    def join(
+        self, *, ends_at_once: bool = False, protocol: ClientProtocol = PLAIN_TEXT
+    ) -> tuple[Connection, RecordingTransport]:
         transport = RecordingTransport(self.framing, ends_at_once=ends_at_once)
-        connection, _ = connect(self, "news", transport=transport)
+        connection, _ = connect(self, "news", transport=transport, protocol=protocol)
         self.connections.connect(connection)
         return connection, transport
 
@@ -103,6 +108,33 @@ def test_the_longest_connected_are_closed_first_and_each_once() -> None:
     assert (worker.connections.count, worker.connections.not_closed) == (3, 1)
     assert worker.connections.close(9, ServerShutdown()) == 1
     assert worker.connections.close(9, ServerShutdown()) == 0
+
+
+def test_those_who_come_back_by_themselves_are_released_apart_from_the_others() -> None:
+    worker = Worker()
+    connections = worker.connections
+    back, gone, later = (worker.join(protocol=RETURNING_TEXT) for _ in range(3))
+    _, plain = worker.join()
+    guest = RecordingGuest()
+    connections.welcome(guest)
+    connections.disconnect(gone[0])
+    assert (connections.not_closed, connections.returning) == (4, 2)
+    assert connections.not_closed_guests == 1
+
+    assert connections.release(1, ServerShutdown()) == 1
+
+    assert back[1].closed == (3001, "server is shutting down, come back", False)
+    assert connections.close(1, ServerShutdown()) == 1
+    assert plain.closed == (1012, "server is shutting down", False)
+    assert later[1].closed is None
+    assert (connections.not_closed, connections.returning) == (2, 1)
+
+    assert connections.close(9, ServerShutdown()) == 2
+    assert (connections.not_closed, connections.returning) == (0, 0)
+    assert connections.not_closed_guests == 0
+    assert connections.release(1, ServerShutdown()) == 0
+    assert later[1].closed is not None
+    assert gone[1].closed is None
 
 
 def test_the_end_of_one_may_be_the_end_of_another() -> None:

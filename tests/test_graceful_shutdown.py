@@ -13,11 +13,13 @@ from lastcall.connection import Connection
 from lastcall.connection_manager import ConnectionManager
 from lastcall.graceful_shutdown import SAME_CTRL_C, GracefulShutdown, Why
 from lastcall.hub import Hub
-from lastcall.moving_out import HandOver, NoHandOver
+from lastcall.moving_out import HOPE_TIME, HandOver, NoHandOver
+from lastcall.protocol.base import ClientProtocol
 from lastcall.settings import SHUTDOWN_NOTICE, Settings
 from lastcall.stop_limit import StopLimit
 from lastcall.worker_coordinator import WorkerRecord
 from tests.fakes import (
+    PLAIN_TEXT,
     FakeCoordinator,
     FakeHost,
     RecordingGuest,
@@ -25,6 +27,7 @@ from tests.fakes import (
     RecordingTransport,
     connect,
 )
+from tests.returning_text import RETURNING_TEXT
 
 pytestmark = pytest.mark.anyio
 
@@ -44,8 +47,9 @@ class Scene:
 
     settings: dict[str, float] = field(default_factory=dict)
     host: FakeHost = field(default_factory=FakeHost)
-    hand_over: HandOver | None = None
     ahead: float = 0
+    settling_time: float = 0.001
+    hand_over: HandOver | None = None
 
     def __post_init__(self) -> None:
         """Put the worker together."""
@@ -61,13 +65,15 @@ class Scene:
             self.coordinator,
             StopLimit(settings.shutdown_timeout, "LASTCALL_SHUTDOWN_TIMEOUT"),
             hand_over=self.hand_over,
-            settling_time=0.001,
+            settling_time=self.settling_time,
             clock=lambda: anyio.current_time() + self.ahead,
         )
 
-    def join(self, *, answers: bool = True) -> tuple[Connection, RecordingTransport]:
+    def join(
+        self, *, answers: bool = True, protocol: ClientProtocol = PLAIN_TEXT
+    ) -> tuple[Connection, RecordingTransport]:
         transport = RecordingTransport(ends_at_once=answers)
-        connection, _ = connect(self.owner, transport=transport)
+        connection, _ = connect(self.owner, transport=transport, protocol=protocol)
         self.connections.connect(connection)
         return connection, transport
 
@@ -178,6 +184,54 @@ async def test_who_does_not_answer_the_close_is_cut_after_a_while() -> None:
 
     assert transport.aborted
     assert scene.host.stopped == [True], "the server must not wait for it either"
+
+
+async def test_who_comes_back_by_itself_is_released_after_a_look_at_the_siblings() -> None:
+    """Until then it might come back to a worker that has just been signalled, too."""
+    scene = Scene({"shutdown_timeout": 600.0, "release_rate": 10.0}, settling_time=0.2)
+    returning = [scene.join(protocol=RETURNING_TEXT)[1] for _ in range(3)]
+    staying, plain = scene.join()
+    async with scene.running():
+        scene.shutdown.on_signal(signal.SIGTERM)
+        await turns()
+        assert [each.messages for each in (*returning, plain)] == [[NOTICE]] * 4
+        assert not any(each.closed for each in returning)
+        while not all(each.closed for each in returning):  # noqa: ASYNC110  (a pace, not an event)
+            await anyio.sleep(0.01)
+        assert plain.closed is None
+        staying.ended(1000)
+
+    assert {each.closed for each in returning} == {
+        (3001, "server is shutting down, come back", False)
+    }
+
+
+async def test_who_may_be_handed_over_is_not_released_while_there_is_hope() -> None:
+    scene = Scene({"release_rate": 1000.0, "shutdown_timeout": 600.0}, hand_over=NoHandOver())
+    returning, transport = scene.join(protocol=RETURNING_TEXT)
+    async with scene.running():
+        scene.shutdown.on_signal(signal.SIGTERM)
+        await scene.put_forward(HOPE_TIME / 2)
+        assert transport.closed is None
+        await scene.put_forward(HOPE_TIME)
+        assert transport.closed == (3001, "server is shutting down, come back", False)
+    assert returning not in scene.connections
+
+
+async def test_workers_that_leave_together_release_together() -> None:
+    """Two at a rate of two are one a second each: whoever serves then feels no more than two."""
+    scene = Scene({"release_rate": 2.0, "shutdown_timeout": 600.0})
+    scene.coordinator.others = [WorkerRecord(1, state="draining"), WorkerRecord(2, state="ready")]
+    clients = [scene.join(protocol=RETURNING_TEXT) for _ in range(4)]
+    async with scene.running():
+        scene.shutdown.on_signal(signal.SIGTERM)
+        await scene.until(lambda: scene.coordinator.looks > 2)
+        for _ in range(13):
+            await scene.put_forward(0.1)
+        # The first at once, the second perhaps appointed before the others were seen.
+        assert scene.connections.count == 2
+        for connection, _ in clients[2:]:
+            connection.ended(1000)
 
 
 @pytest.mark.parametrize("first", [signal.SIGINT, signal.SIGTERM])

@@ -48,13 +48,13 @@ def test_defaults_of_the_library_and_of_the_server() -> None:
 def test_argument_wins_over_environment_over_file_over_default(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    write("shutdown_timeout = 1\nshutdown_delay = 1\nclose_rate = 1")
+    write("shutdown_timeout = 1\nshutdown_delay = 1\nrelease_rate = 1")
     monkeypatch.setenv("LASTCALL_SHUTDOWN_TIMEOUT", "2")
     monkeypatch.setenv("LASTCALL_SHUTDOWN_DELAY", "2")
 
     settings = load_settings(ServerSettings, shutdown_timeout=3)
 
-    assert (settings.shutdown_timeout, settings.shutdown_delay, settings.close_rate) == (3, 2, 1)
+    assert (settings.shutdown_timeout, settings.shutdown_delay, settings.release_rate) == (3, 2, 1)
     assert settings.heartbeat_interval == 10
 
 
@@ -119,7 +119,7 @@ def test_what_is_no_duration_is_refused(text: str, monkeypatch: pytest.MonkeyPat
     [
         ("shutdown_notice_interval", 0, "seconds, more than 0"),
         ("shutdown_notice", "", "text of 1 to 1000 characters"),
-        ("close_rate", "nan", "a number, more than 0"),
+        ("release_rate", "nan", "a number, more than 0"),
         ("announcement_rate", 1.5, "a whole number, 0 or more"),
         ("announcement_rate", True, "a whole number, 0 or more"),
         ("max_backlog", 12, "a whole number, 1024 or more"),

@@ -33,6 +33,12 @@ class ClientProtocol(Hashable, Protocol):
 
     name: str
     """As it stands in logs, metrics and hand-over states."""
+    reconnects: bool
+    """Whether its clients come back by themselves after a code that lets them, and go on there.
+
+    A leaving worker releases such clients from the start, at a pace, and leaves others alone until
+    its time is over. Where it is true, `farewell` has to say 3001 for a `ServerShutdown`.
+    """
 
     def decode(self, message: Message) -> Sequence[Command]:
         """What the client asks for, in order.

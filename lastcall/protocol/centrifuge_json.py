@@ -67,6 +67,7 @@ class CentrifugeJson:
     """What the official SDKs speak by default."""
 
     name = "centrifuge-json"
+    reconnects = True
     ping = Message(b"{}")
 
     def __init__(self, shows_offsets: Callable[[str], bool] = lambda _: True) -> None:

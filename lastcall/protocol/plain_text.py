@@ -12,6 +12,7 @@ class PlainText:
     """What a browser, Postman or `websockets` speak with nothing but the URL."""
 
     name = "plain-text"
+    reconnects = False
 
     def decode(self, message: Message) -> Sequence[Command]:
         """Any message is allowed, and means itself."""

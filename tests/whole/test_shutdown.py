@@ -24,7 +24,7 @@ async def test_clients_are_told_served_and_closed_at_the_timeout(
         server.send_signal(number)
 
         await first.hear(SHUTDOWN_NOTICE)
-        assert time.monotonic() - started < 1 * slowness()
+        told_after = time.monotonic() - started
         assert server.get("/health/ready")[0] == 503
         await second.send("still here")
         await first.hear("still here")
@@ -32,8 +32,12 @@ async def test_clients_are_told_served_and_closed_at_the_timeout(
 
         assert await first.closed() == (1012, "server is shutting down")
         assert await second.closed() == (1012, "server is shutting down")
-        assert 1.9 < time.monotonic() - started < 4 * slowness()
+        closed_after = time.monotonic() - started
 
+    # Measured now: it may take longer than the clients had.
+    slower = slowness()
+    assert told_after < 1 * slower
+    assert 1.9 < closed_after < 4 * slower
     # uvicorn's own statuses: killed by SIGTERM, or a quiet end after Ctrl-C.
     assert server.wait(5) == (-signal.SIGTERM if number == signal.SIGTERM else 0)
     assert server.leftovers() == []
