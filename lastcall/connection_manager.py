@@ -44,6 +44,8 @@ class ConnectionManager:
         self._returning: dict[Connection | Guest, None] = {}
         self._spared: list[Connection] = []
         self._expected = 0
+        self.opened = 0
+        """How many have ever been connected here, guests and adopted ones included."""
 
     @property
     def count(self) -> int:
@@ -96,6 +98,7 @@ class ConnectionManager:
         self._connections[connection] = self._not_closed[connection] = None
         if connection.wire_format.protocol.reconnects:
             self._returning[connection] = None
+        self.opened += 1
         self._changed()
 
     def movable(self) -> list[Connection]:
@@ -113,6 +116,7 @@ class ConnectionManager:
     def welcome(self, guest: Guest) -> None:
         """Count *guest* in."""
         self._guests[guest] = self._not_closed[guest] = None
+        self.opened += 1
         self._changed()
 
     def goodbye(self, guest: Guest) -> None:

@@ -22,6 +22,7 @@ from lastcall.server_status import (
     ServerStatus,
     as_text,
     completed,
+    left_in,
     master_of,
     workers_of,
 )
@@ -181,7 +182,7 @@ def _find(run_dir: Path | None) -> list[Found]:
 
 
 def _in(directory: RunDirectory) -> list[Found]:
-    workers, silence = workers_of(directory), ""
+    workers, left, silence = workers_of(directory), left_in(directory), ""
     supervisors = []
     for identity in masters_in(directory):
         try:
@@ -192,13 +193,19 @@ def _in(directory: RunDirectory) -> list[Found]:
             supervisors.append(answer)
     path, master = str(directory.path), master_of(directory, workers)
     if not supervisors:
-        status = ServerStatus(directory=path, master=master, supervisor=None, workers=workers)
+        status = ServerStatus(
+            directory=path, master=master, supervisor=None, workers=workers, left=left
+        )
         return [Found(directory, status, silence)]
     return [
         Found(
             directory,
             ServerStatus(
-                directory=path, master=own.pid, supervisor=own, workers=completed(own, workers)
+                directory=path,
+                master=own.pid,
+                supervisor=own,
+                workers=completed(own, workers, left),
+                left=left,
             ),
         )
         for own in supervisors

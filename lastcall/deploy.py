@@ -39,6 +39,8 @@ class Deploy:
     """Why it was given up."""
     retiring: set[int] = field(default_factory=set)
     """Pids of the workers that it replaced and that have not left yet."""
+    replaced: list[int] = field(default_factory=list)
+    """Pids of all workers that it has replaced, also when they are gone."""
     retired: int = 0
     """How many of them have left."""
     ready_after: float | None = None
@@ -58,6 +60,7 @@ class Deploy:
         """The new workers are ready, and these are asked to leave."""
         self.ready_after = now - self.began_at
         self.phase, self.retiring = Phase.RETIRING, retiring
+        self.replaced = sorted(retiring)
         self._look_whether_done(now)
 
     def given_up(self, reason: str, now: float) -> None:

@@ -4,13 +4,14 @@ import dataclasses
 import math
 import signal
 from collections.abc import Callable
-from dataclasses import dataclass
 from enum import StrEnum
 
 import anyio
+import msgspec
 
 from lastcall.connection_manager import ConnectionManager
 from lastcall.drain import Drain, DrainPolicy, Step
+from lastcall.drain_report import DrainCounts, DrainReport
 from lastcall.errors import Disconnect, ServerShutdown, WorkerFailed
 from lastcall.host import Host
 from lastcall.logs import log_event
@@ -35,21 +36,12 @@ class Why(StrEnum):
     FAILED = "failed"
 
 
-@dataclass(slots=True)
-class DrainCounts:
-    """What became of the clients that were there when the drain began."""
-
-    at_start: int = 0
-    notices: int = 0
-    handed_over: int = 0
-    released: int = 0
-    closed: int = 0
-    cut: int = 0
-
-
 class GracefulShutdown:
     """One worker's way out. `request` starts it; `run` is its one task."""
 
+    report: DrainReport | None = None
+    """Of the drain under way, a moment old, or of the one that is over."""
+    _counts: DrainCounts | None = None
     _settled_at = 0.0
     """Until when a stop of all workers may not have reached each of them."""
     _arrivals_until = 0.0
@@ -157,15 +149,7 @@ class GracefulShutdown:
         """Wait for a request, drain, tell the others, and let the server stop."""
         await self._requested.wait()
         leaving_since = self._clock()
-        self._coordinator.update(state="draining")
-        counts = DrainCounts(at_start=self._connections.count)
-        log_event(
-            "drain_started",
-            "leaving ({why}): {clients} clients, {seconds:g} s at most",
-            why=str(self._why),
-            clients=counts.at_start,
-            seconds=self._policy.timeout,
-        )
+        counts = self._begin(leaving_since)
         await self._serve_on(min(self._settings.shutdown_delay, self._policy.timeout))
         # The limit counts from the signal: whoever would kill us does not know of our delay.
         timeout = max(0.0, self._policy.timeout - (self._clock() - leaving_since))
@@ -203,24 +187,41 @@ class GracefulShutdown:
             ):
                 await anyio.sleep(self._settling_time)
 
+    def _begin(self, now: float) -> DrainCounts:
+        self._coordinator.update(state="draining")
+        at_start, opened = self._connections.count, self._connections.opened
+        self._counts = DrainCounts(str(self._why), at_start=at_start, opened=opened, now=now)
+        log_event(
+            "drain_started",
+            "leaving ({why}): {clients} clients, {seconds:g} s at most",
+            why=str(self._why),
+            clients=at_start,
+            seconds=self._policy.timeout,
+        )
+        return self._counts
+
     def _finish(self, counts: DrainCounts) -> None:
-        counts.handed_over = self._moving_out.moved
+        self.report = report = self._report(counts, finished=True)
+        self._coordinator.update(drain=report)
         was_last = self._coordinator.finish(stopping=self._why is Why.STOP)
         log_event(
             "drain_finished",
-            "left: of {clients} clients {left} went by themselves, {handed_over} were handed over, "
-            "{released} released, {closed} closed, {cut} cut",
-            clients=counts.at_start,
-            left=max(0, counts.at_start - counts.released - counts.closed - counts.handed_over),
-            handed_over=counts.handed_over,
-            released=counts.released,
-            longest_pause=round(self._moving_out.longest_pause, 4),
-            closed=counts.closed,
-            cut=counts.cut,
-            notices=counts.notices,
+            "left after {seconds:.1f} s: {sentence}",
+            seconds=report.duration,
+            sentence=report.sentence(),
             was_last=was_last,
+            report=msgspec.to_builtins(report),
         )
         self.finished.set()
+
+    def _report(self, counts: DrainCounts, *, finished: bool = False) -> DrainReport:
+        return counts.report(
+            now=self._clock(),
+            opened=self._connections.opened,
+            not_closed=self._connections.not_closed,
+            moves=self._moving_out.moves,
+            finished=finished,
+        )
 
     async def _drain_clients(self, drain: Drain, counts: DrainCounts) -> None:
         if self._is_forced:
@@ -263,20 +264,21 @@ class GracefulShutdown:
 
     def _take(self, step: Step, drain: Drain, counts: DrainCounts) -> None:
         if step.notify:
-            counts.notices += 1
+            counts.notice()
             told = self._connections.notify_all(
                 self._settings.shutdown_notice, spare_movable=self._moving_out.hopes
             )
             self._log_notice(told, drain, counts)
         why: Disconnect = WorkerFailed() if self._why is Why.FAILED else ServerShutdown()
-        if step.release:
-            counts.released += self._connections.release(step.release, why)
-        if step.close:
-            counts.closed += self._connections.close(step.close, why)
+        if step.release or step.close:
+            released = self._connections.release(step.release, why)
+            closed = self._connections.close(step.close, why)
+            counts.let_go(self._clock(), released=released, closed=closed)
         if step.abort:
             counts.cut += self._connections.abort_all()
 
     def _log_notice(self, told: int, drain: Drain, counts: DrainCounts) -> None:
+        counts.told(told)
         if told:
             log_event(
                 "drain_notice",
@@ -295,7 +297,7 @@ class GracefulShutdown:
         while True:
             await anyio.sleep(self._settling_time)
             others = bool(self._coordinator.ready_siblings())
-            self._share_rate()
+            self._look_at_siblings()
             arrivals = 0.0
             if others and is_listening:
                 is_listening = not self._host.stop_listening()
@@ -311,10 +313,14 @@ class GracefulShutdown:
                 self._arrivals_until = self._clock() + arrivals
                 self._changed.set()
 
-    def _share_rate(self) -> None:
+    def _look_at_siblings(self) -> None:
+        """Share the rate with those who leave as well, and let everybody know how far we are."""
+        siblings = self._coordinator.siblings()
         if self._drain is not None:
-            siblings = self._coordinator.siblings()
             self._drain.share_rate(1 + sum(each.state == "draining" for each in siblings))
+        if self._counts is not None:
+            self.report = self._report(self._counts)
+            self._coordinator.update(drain=self.report)
 
     async def _serve_on(self, delay: float) -> None:
         """Serve as before, not ready any more, until *delay* is over or somebody is in a hurry."""

@@ -68,6 +68,9 @@ class Commit(msgspec.Struct, frozen=True, tag="commit"):
 class Done(msgspec.Struct, frozen=True, tag="done"):
     """Those that were claimed are being served; no others will be claimed."""
 
+    replayed: int = 0
+    """Messages that they got only now, because they were published meanwhile."""
+
 
 type HandoverMessage = Hello | Welcome | Offer | Prepared | Commit | Done
 

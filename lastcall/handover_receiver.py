@@ -134,11 +134,12 @@ class HandoverReceiver:
         try:
             await self._complete(offered)
             commit = await self._answer(channel, offered)
+            replayed = 0
             # Nobody may stay half-way: whatever happens to this worker now, they end in order.
             with anyio.CancelScope(shield=True):
-                await self._claim(offered, commit)
+                replayed = await self._claim(offered, commit)
             if commit is not None:
-                await channel.send(Done())
+                await channel.send(Done(replayed))
         finally:
             for moving in (*offered.arriving.values(), *offered.incomplete.values()):
                 self._mover.forget(moving)
@@ -181,14 +182,16 @@ class HandoverReceiver:
         except (EOFError, OSError):
             return None
 
-    async def _claim(self, offered: _Offered, commit: Commit | None) -> None:
-        """Serve those that nobody else has."""
-        late = {} if commit is None else commit.late
+    async def _claim(self, offered: _Offered, commit: Commit | None) -> int:
+        """Serve those that nobody else has; return how many messages they had missed."""
+        late, replayed = {} if commit is None else commit.late, 0
         while (place := offered.claims.next()) is not None:
             if place in offered.arriving:
-                await self._mover.arrive(offered.arriving.pop(place), late.get(place, Late()))
+                moving = offered.arriving.pop(place)
+                replayed += await self._mover.arrive(moving, late.get(place, Late()))
             elif commit is None and place in offered.incomplete:
                 # What they missed is gone. They have to be told, and nobody else is left to do it.
                 moving = offered.incomplete.pop(place)
                 await self._mover.arrive(moving, Late())
                 moving.connection.disconnect(InsufficientState())
+        return replayed

@@ -18,7 +18,7 @@ from lastcall.moving_out import HandOver
 from lastcall.process_identity import ProcessIdentity
 from lastcall.socket_handover import BATCH, Claims, HandoverChannel, reach, socket_path
 from lastcall.worker import Worker
-from lastcall.worker_coordinator import WorkerRecord
+from lastcall.worker_record import WorkerRecord
 
 HELLO_TIME = 0.5
 """Seconds to answer before anything is frozen: a stopped worker must not delay the notice."""
@@ -50,7 +50,7 @@ class HandoverSender:
 
     def __init__(self, worker: Worker, mover: Mover, run_dir: Path) -> None:
         """Find the siblings' sockets in *run_dir*."""
-        self.moved = 0
+        self.moved = self.lost = self.replayed = 0
         self.longest_pause = 0.0
         self._worker = worker
         self._mover = mover
@@ -169,6 +169,7 @@ class HandoverSender:
         if failure is None or isinstance(failure, TimeoutError):
             self._departed(taken)
         else:
+            self.lost += len(taken)
             await self._mover.lose(taken)
         self.longest_pause = max(self.longest_pause, anyio.current_time() - since)
         if failure is not None:
@@ -186,7 +187,8 @@ class HandoverSender:
         batch.refuse(prepared.refused)
         late = {place: each.late for place, each in enumerate(batch.frozen) if each.has_late}
         await channel.send(Commit(late))
-        await channel.expect(Done)
+        done = await channel.expect(Done)
+        self.replayed += done.replayed
 
     def _departed(self, taken: Sequence[Moving]) -> None:
         for moving in taken:

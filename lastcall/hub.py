@@ -5,6 +5,7 @@ a subscriber set that changed in the middle of a fan-out would be a race.
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from lastcall.broker.base import BrokerEvents, Publication, StreamPosition
@@ -27,6 +28,18 @@ type Later = Callable[[Callable[[], None]], object]
 """Calls what it is given at the end of this turn of the event loop."""
 
 
+@dataclass(slots=True)
+class HubCounts:
+    """What has gone through a hub, for the metrics: counted once a turn, never once a client."""
+
+    publications: int = 0
+    """Publications of the channels that somebody here listens to."""
+    deliveries: int = 0
+    """The same, once for each client they were written to."""
+    replayed: int = 0
+    """Publications written to clients that caught up."""
+
+
 class Hub:
     """The subscriptions of this worker's connections, and the head of each channel."""
 
@@ -41,6 +54,7 @@ class Hub:
         self._catching_up: dict[str, dict[Connection, CatchUp]] = {}
         self._taps: dict[str, Tap] = {}
         self._is_available = False
+        self.counts = HubCounts()
 
     @property
     def is_available(self) -> bool:
@@ -140,6 +154,7 @@ class Hub:
         """
         self.flush()
         heard = catch_up.go_live(missed)
+        self.counts.replayed += len(heard)
         if hear is not None:
             hear(heard)
         else:
@@ -174,9 +189,12 @@ class Hub:
         if channel in self._interest:
             last = publications[-1]
             self._heads[channel] = StreamPosition(last.offset, last.epoch)
+        counts, count = self.counts, len(publications)
+        counts.publications += count
         # Copies: a client that overflows may be gone before we have written to the next.
         for wire_format, audience in tuple(self._subscribers.get(channel, {}).items()):
             frame = wire_format.publications(publications)
+            counts.deliveries += count * len(audience)
             for transport in tuple(audience.values()):
                 transport.write(frame)
         if (tap := self._taps.get(channel)) is not None:

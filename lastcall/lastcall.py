@@ -25,6 +25,7 @@ from lastcall.hooks import OnConnect, OnDisconnect, OnMessage
 from lastcall.http_api import api_router
 from lastcall.lifespan import RunningWorker, running
 from lastcall.logs import set_up_logging
+from lastcall.metrics_router import metrics_router
 from lastcall.rulebook import Rulebook
 from lastcall.server_methods import ServerMethods
 from lastcall.settings import Settings
@@ -114,6 +115,7 @@ class Lastcall(Endpoint):
         self.router = APIRouter()
         self.router.include_router(health_router(self._not_ready))
         self.router.include_router(api_router(self.settings, self._server_methods))
+        self.router.include_router(metrics_router(self._metrics))
         self.router.add_api_websocket_route("/connection/websocket", self._centrifuge)
 
     @property
@@ -179,9 +181,9 @@ class Lastcall(Endpoint):
         data, kind = _encode(payload)
         if not _in_event_loop():
             raise RuntimeError("publish works in the event loop: use publish_sync in a thread")
-        return self.now.worker.broker.publish(
-            channel, data, kind=kind, idempotency_key=idempotency_key
-        )
+        worker = self.now.worker
+        worker.counted["published_total"] += 1
+        return worker.broker.publish(channel, data, kind=kind, idempotency_key=idempotency_key)
 
     def publish_sync(
         self, channel: str, payload: Payload, *, idempotency_key: str = "", timeout: float = 10.0
@@ -254,6 +256,9 @@ class Lastcall(Endpoint):
 
     def _server_methods(self) -> ServerMethods:
         return self.now.worker.server_methods
+
+    def _metrics(self) -> str | None:
+        return None if self._running is None else self._running.worker.metrics()
 
     def _not_ready(self) -> str | None:
         now = self._running

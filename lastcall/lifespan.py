@@ -197,6 +197,7 @@ class RunningWorker:
         if connections.abort_all():
             # Their ends come soon; what the application does then needs the parts that still run.
             await self._until_quiet()
+        self.worker.record_counts()  # its last word
 
     async def _until_quiet(self) -> None:
         connections, commands = self.worker.connections, self.worker.commands

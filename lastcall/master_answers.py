@@ -94,4 +94,5 @@ def _deploy(deploy: Deploy) -> DeployStatus:
         took=deploy.took,
         retired=deploy.retired,
         retiring=sorted(deploy.retiring),
+        replaced=deploy.replaced,
     )

@@ -198,16 +198,17 @@ class Mover:
                     moving.missed[catch_up.channel] = missed or ()
                     moving.is_incomplete |= missed is None
 
-    async def arrive(self, moving: Moving, late: Late) -> None:
-        """Serve the client from here on."""
+    async def arrive(self, moving: Moving, late: Late) -> int:
+        """Serve the client from here on; return how many messages it had missed and gets now."""
         for frame in late.frames:
             moving.parked.write(frame)
         if late.closed is not None:
             moving.parked.close(*late.closed)
         self._worker.adopted(moving.connection)
-        await self._go_on(moving)
+        replayed = await self._go_on(moving)
         if moving.connection in self._worker.connections:
             self._worker.commands.adopt(moving.connection, moving.state.received)
+        return replayed
 
     def forget(self, moving: Moving) -> None:
         """It stays where it was."""
@@ -220,7 +221,7 @@ class Mover:
     def _thaw(self, state: ConnectionState, connection: Connection) -> Transport:
         return self._host.thaw(state.transport, connection, **self._limits)
 
-    async def _go_on(self, moving: Moving) -> None:
+    async def _go_on(self, moving: Moving) -> int:
         connection, transport, hub = moving.connection, moving.transport, self._worker.hub
         assert transport is not None  # noqa: S101  (both callers have made it)
         try:
@@ -228,15 +229,17 @@ class Mover:
         except OSError:
             if connection in self._worker.connections:
                 connection.ended(1006)
-            return
+            return 0
         # What came between the socket's first byte and here was served already, and parked.
         if connection not in self._worker.connections:
-            return
+            return 0
         connection.open(transport, connection.wire_format)
         moving.parked.replay(transport)
+        before = hub.counts.replayed
         for catch_up in moving.catch_ups:
             if not hub.go_live(catch_up, moving.missed.get(catch_up.channel, ())):
                 connection.disconnect(InsufficientState())
+        return hub.counts.replayed - before
 
 
 async def _until_end(client: socket.socket) -> None:

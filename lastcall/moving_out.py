@@ -6,8 +6,10 @@ from typing import Protocol
 
 import anyio
 
+from lastcall.drain_report import Moves
 from lastcall.logs import logger
-from lastcall.worker_coordinator import Coordinator, WorkerRecord
+from lastcall.worker_coordinator import Coordinator
+from lastcall.worker_record import WorkerRecord
 
 HOPE_TIME = 0.75
 """Seconds without a hand-over after which clients are told, whoever may still come for them."""
@@ -20,6 +22,10 @@ class HandOver(Protocol):
 
     moved: int
     """How many it has taken there."""
+    lost: int
+    """How many were closed, because the worker that took them died."""
+    replayed: int
+    """Messages that those who moved got afterwards."""
     longest_pause: float
     """Seconds for which a client was served by nobody, at most."""
 
@@ -31,6 +37,8 @@ class NoHandOver:
     """Clients stay where they are."""
 
     moved = 0
+    lost = 0
+    replayed = 0
     longest_pause = 0.0
 
     async def round(self, siblings: Sequence[WorkerRecord]) -> None:
@@ -77,9 +85,10 @@ class MovingOut:
         return self._hand_over.moved
 
     @property
-    def longest_pause(self) -> float:
-        """Seconds for which a client was served by nobody, at most."""
-        return self._hand_over.longest_pause
+    def moves(self) -> Moves:
+        """What has become of those who were to move, for the report."""
+        done = self._hand_over
+        return Moves(done.moved, done.lost, done.replayed, done.longest_pause)
 
     @property
     def awaits_successor(self) -> bool:

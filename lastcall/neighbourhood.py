@@ -17,7 +17,8 @@ from lastcall.process_identity import ProcessIdentity
 from lastcall.record_lock import has_record_locks
 from lastcall.run_directory import RunDirectory
 from lastcall.settings import Settings
-from lastcall.worker_coordinator import Coordinator, SoleWorker, WorkerCoordinator
+from lastcall.sole_worker import SoleWorker
+from lastcall.worker_coordinator import Coordinator, WorkerCoordinator
 from lastcall.working_directory import working_directory
 
 

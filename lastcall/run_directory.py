@@ -8,13 +8,13 @@ import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Self
+from typing import Self
 
 from lastcall.errors import SettingsError
 from lastcall.process_identity import ProcessIdentity
 from lastcall.record_lock import directory_lock, look
 
-_WORKER_FILE = re.compile(r"(?P<pid>[1-9]\d*)(-\d+)?\.(ALIVE|DONE|MASTER)")
+_WORKER_FILE = re.compile(r"(?P<pid>[1-9]\d*)(-\d+)?\.(ALIVE|DONE|LEFT|MASTER)")
 _SOCKET_PATH_LIMIT = (
     103  # sun_path has 108 bytes on Linux and 104 elsewhere, the final NUL included
 )
@@ -22,7 +22,7 @@ _SOCKET_PATH_LIMIT = (
 
 @dataclass(frozen=True, slots=True)
 class WorkerFile:
-    """A worker's `<pid>.ALIVE` or `<pid>.DONE`, or a `<pid>.MASTER`, as it was seen."""
+    """A worker's `<pid>.ALIVE`, `.DONE` or `.LEFT`, or a `<pid>.MASTER`, as it was seen."""
 
     path: Path
     pid: int
@@ -97,8 +97,8 @@ class RunDirectory:
             )
         return path
 
-    def worker_files(self, kind: Literal["ALIVE", "DONE"]) -> list[WorkerFile]:
-        """Return the files of workers, living or not; none if the directory is gone."""
+    def worker_files(self, kind: str) -> list[WorkerFile]:
+        """Return the ALIVE, DONE or LEFT files of workers; none if the directory is gone."""
         return self._files(kind)
 
     def _files(self, kind: str) -> list[WorkerFile]:
@@ -150,6 +150,13 @@ class RunDirectory:
                     if not ProcessIdentity.parse(entry.name).is_running():
                         refuse_unsafe(entry, entry.lstat(), owners={os.getuid()})
                         type(self)(entry).remove_if_deserted()
+
+    def remove_left(self, *, before: float) -> None:
+        """Remove the last words of workers that were written before that time."""
+        with contextlib.suppress(OSError):
+            for path in self.path.glob("*.LEFT"):
+                if path.lstat().st_mtime < before:
+                    path.unlink(missing_ok=True)
 
     def remove_if_deserted(self) -> bool:
         """Remove the directory and all that is in it if no worker lives there; True if gone."""

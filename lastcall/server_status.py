@@ -5,9 +5,11 @@ from pathlib import Path
 
 import msgspec
 
+from lastcall.drain_report import DrainReport, merged
 from lastcall.process_identity import ProcessIdentity
 from lastcall.run_directory import RunDirectory
-from lastcall.worker_coordinator import WorkerRecord
+from lastcall.worker_coordinator import records_in
+from lastcall.worker_record import WorkerRecord
 
 _MIB = 1024 * 1024
 
@@ -29,6 +31,8 @@ class WorkerStatus(msgspec.Struct, kw_only=True):
     pss: int | None = None
     """Bytes of memory; shared ones as its part of them."""
     version: str = ""
+    drain: DrainReport | None = None
+    """What it does to its clients while it leaves, or did."""
 
 
 class DeployStatus(msgspec.Struct, kw_only=True):
@@ -44,6 +48,10 @@ class DeployStatus(msgspec.Struct, kw_only=True):
     took: float | None
     retired: int
     retiring: list[int]
+    replaced: list[int] = []
+    """All workers that it has replaced, also when they are gone."""
+    drain: DrainReport | None = None
+    """What it did to their clients, so far; kept for an hour after they have left."""
 
 
 class MasterStatus(msgspec.Struct, kw_only=True):
@@ -71,23 +79,39 @@ class ServerStatus(msgspec.Struct, kw_only=True):
     supervisor: MasterStatus | None
     """Of `lastcall serve`; None under other masters, and if it does not answer."""
     workers: list[WorkerStatus]
+    left: list[WorkerStatus] = []
+    """Workers that have left within the last hour, the latest first."""
 
 
 def workers_of(directory: RunDirectory) -> list[WorkerStatus]:
     """Those who live, by their files."""
-    files = directory.worker_files("ALIVE") + directory.worker_files("DONE")
-    found = [_by_file(WorkerRecord.read(file)) for file in files if file.lives]
+    found = [_by_file(record) for record in records_in(directory) if not record.has_left]
     return sorted(found, key=lambda worker: worker.pid)
 
 
-def completed(master: MasterStatus, by_files: list[WorkerStatus]) -> list[WorkerStatus]:
+def left_in(directory: RunDirectory) -> list[WorkerStatus]:
+    """Those who have left lately, the latest first."""
+    records = [record for record in records_in(directory) if record.has_left]
+    records.sort(key=lambda record: record.since, reverse=True)
+    return [
+        WorkerStatus(pid=each.pid, state="left", version=each.version, drain=each.drain)
+        for each in records
+    ]
+
+
+def completed(
+    master: MasterStatus, by_files: list[WorkerStatus], left: list[WorkerStatus]
+) -> list[WorkerStatus]:
     """Add what files and system know to what the master knows."""
+    drains = {worker.pid: worker.drain for worker in (*left, *by_files) if worker.drain}
+    for deploy in master.deploys:
+        deploy.drain = merged(drains[pid] for pid in deploy.replaced if pid in drains)
     known = {worker.pid: worker for worker in by_files}
     for worker in master.workers:
         file = known.get(worker.pid)
         if file is not None:
             worker.connections, worker.version = file.connections, file.version
-            worker.draining = file.draining
+            worker.draining, worker.drain = file.draining, file.drain
         worker.rss, worker.pss = memory(worker.pid)
     return master.workers
 
@@ -124,6 +148,7 @@ def _by_file(record: WorkerRecord) -> WorkerStatus:
         rss=rss,
         pss=pss,
         version=record.version,
+        drain=record.drain,
     )
 
 
@@ -165,9 +190,18 @@ def _server(server: ServerStatus) -> list[str]:
                 None if memory is None else f"{memory / _MIB:.0f} MiB",
             )
         )
+    lines += [_drain(worker) for worker in server.workers if worker.drain is not None]
     if own is not None and own.deploys:
         lines.append(_deploy(own.deploys[-1]))
+    elif server.left:
+        lines.append(_drain(server.left[0]))
     return lines
+
+
+def _drain(worker: WorkerStatus) -> str:
+    report = worker.drain or DrainReport()
+    leaves = f"left after {_span(report.duration)}" if report.finished else "leaves"
+    return f"  worker {worker.pid} {leaves}: {report.sentence()}"
 
 
 def _row(*cells: object) -> str:
@@ -185,6 +219,8 @@ def _deploy(deploy: DeployStatus) -> str:
         line += f", {deploy.retired} old ones left, {len(deploy.retiring)} still drain"
     if deploy.took is not None:
         line += f", took {_span(deploy.took)}"
+    if deploy.drain is not None:
+        line += f"\n  {deploy.drain.sentence()}"
     return line
 
 

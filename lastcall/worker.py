@@ -14,6 +14,7 @@ from lastcall.everyone import Everyone
 from lastcall.hooks import Endpoints
 from lastcall.hub import Hub
 from lastcall.interest import Interest
+from lastcall.metrics import code_label, render
 from lastcall.protocol.base import ClientProtocol, Command, Send
 from lastcall.revoking import Revoking
 from lastcall.server_methods import ServerMethods
@@ -52,6 +53,8 @@ class Worker:
     max_connections: int
     announced: Counter[str] = field(default_factory=Counter)
     """How many clients each channel has been told of, for those who would have to say they left."""
+    counted: Counter[str] = field(default_factory=Counter)
+    """What has happened so far, by the names of the metrics."""
 
     @property
     def is_full(self) -> bool:
@@ -76,6 +79,7 @@ class Worker:
         """The client has been here before, on another worker: nobody has to hear of it."""
         self.connections.adopt(connection)
         self._watch(connection)
+        self.counted["handover_received_total"] += 1
         self._account_for(connection, 1)
 
     def offered(self, connection: Connection) -> None:
@@ -103,6 +107,7 @@ class Worker:
 
     def ended(self, connection: Connection, code: int) -> None:
         """The client is gone: forget it, tell the others, tell the application."""
+        self.counted[f"connections_closed_total:{code_label(code)}"] += 1
         self.connections.disconnect(connection)
         self.commands.forget(connection)
         self._announce(connection, Change.DISCONNECTED)
@@ -129,10 +134,27 @@ class Worker:
             announced=dict(self.announced.most_common(MAX_RECORDED_CHANNELS)),
         )
 
+    def record_counts(self) -> None:
+        """Let whoever is asked for metrics know what has happened here."""
+        hub = self.hub
+        counts: dict[str, float] = dict(self.counted)
+        counts["connections_opened_total"] = self.connections.opened
+        counts["publications_total"] = hub.counts.publications
+        counts["deliveries_total"] = hub.counts.deliveries
+        counts["replayed_total"] = hub.counts.replayed
+        counts["broker_available"] = int(hub.is_available)
+        self.coordinator.update(connections=self.connections.count, counts=counts)
+
+    def metrics(self) -> str:
+        """What all workers of this server count, in the text format of Prometheus."""
+        self.record_counts()
+        return render(self.coordinator.known())
+
     def next_second(self) -> None:
         """What is due once a second."""
         self.commands.next_second()
         self.sessions.next_second()
+        self.record_counts()
         self.coordinator.beat()
         for record in self.coordinator.claim_dead():
             # A killed worker could not say that its clients left; one of the others says it.

@@ -12,58 +12,24 @@ import os
 import signal
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
 
-import msgspec
-
 import lastcall
+from lastcall.drain_report import DrainReport
 from lastcall.errors import SettingsError
 from lastcall.process_identity import ProcessIdentity
 from lastcall.record_lock import RecordLock
 from lastcall.run_directory import RunDirectory, WorkerFile
+from lastcall.worker_record import State, WorkerRecord
 
 logger = logging.getLogger(__name__)
 
-State = Literal["starting", "ready", "draining", "done", "unknown"]
-
 SILENCE = 5.0
 """Seconds without a sign of life after which a worker is taken to hang."""
-_RECORD_SIZE = 4096
-"""Records are padded to one size, so that a shorter one leaves no tail of the one before."""
-
-
-@dataclass(frozen=True, slots=True)
-class WorkerRecord:
-    """What a worker says of itself; what is not known of it has its default."""
-
-    pid: int
-    started: int = 0
-    state: State = "unknown"
-    connections: int = 0
-    announced: Mapping[str, int] = field(default_factory=dict)
-    """How many clients each channel has been told of: the others say it when they are gone."""
-    since: str = ""
-    """When the worker entered this state, by the wall clock."""
-    arrived: str = ""
-    master: str = ""
-    """`<pid>-<start>` of the process that is told by the last worker; empty if nobody is."""
-    version: str = ""
-
-    @classmethod
-    def read(cls, file: WorkerFile) -> "WorkerRecord":
-        """Take what *file* says; of a file that makes no sense, the pid in its name."""
-        with contextlib.suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            record = msgspec.json.decode(file.content, type=cls)
-            if record.pid == file.pid:
-                return record
-        return cls(file.pid)
-
-    def write(self) -> bytes:
-        """Return what `read` takes, one field a line."""
-        return msgspec.json.format(msgspec.json.encode(self)).ljust(_RECORD_SIZE - 1) + b"\n"
+KEPT = 3600.0
+"""Seconds for which a worker's last record is kept after it has left, while others are there."""
 
 
 class Coordinator(Protocol):
@@ -83,6 +49,8 @@ class Coordinator(Protocol):
         state: State | None = None,
         connections: int | None = None,
         announced: Mapping[str, int] | None = None,
+        drain: DrainReport | None = None,
+        counts: Mapping[str, float] | None = None,
     ) -> None:
         """Let the others know; cheap enough for every turn of the event loop."""
         ...
@@ -101,6 +69,13 @@ class Coordinator(Protocol):
 
     def expects_successor(self) -> bool:
         """Whether a younger worker is on its way that is not ready yet, as far as one can tell."""
+        ...
+
+    def known(self) -> list[WorkerRecord]:
+        """Return what this worker says of itself, and then what all others say that lives or left.
+
+        Those who left stay known for a while, so that what they did last can be seen.
+        """
         ...
 
     def claim_dead(self) -> list[WorkerRecord]:
@@ -165,20 +140,20 @@ class WorkerCoordinator:
         state: State | None = None,
         connections: int | None = None,
         announced: Mapping[str, int] | None = None,
+        drain: DrainReport | None = None,
+        counts: Mapping[str, float] | None = None,
     ) -> None:
         """See `Coordinator.update`: one write, and none if nothing has changed."""
         if self._lock is None or self._is_forked():
             return
-        record = self._record
-        if connections is not None and connections != record.connections:
-            record = dataclasses.replace(record, connections=connections)
-        if announced is not None and announced != record.announced:
-            record = dataclasses.replace(record, announced=dict(announced))
-        if state is not None and state != record.state:
-            record = dataclasses.replace(record, state=state, since=_now())
-            self._reappear()
-        if record is self._record:
+        record = self._record.changed(
+            state=state, connections=connections, announced=announced, drain=drain, counts=counts
+        )
+        if record == self._record:
             return
+        if record.state != self._record.state:
+            record = dataclasses.replace(record, since=_now())
+            self._reappear()
         self._record = record
         try:
             self._lock.write(self._record.write())
@@ -211,7 +186,8 @@ class WorkerCoordinator:
         for file in self._others():
             if file.lives and WorkerRecord.read(file).state == "starting":
                 return True
-        self._known.update(file.pid for file in self._run_dir.worker_files("DONE"))
+        for kind in ("DONE", "LEFT"):
+            self._known.update(file.pid for file in self._run_dir.worker_files(kind))
         own_start = self._record.started
         return self._master is not None and any(
             child.started > own_start and child.pid not in self._known
@@ -250,10 +226,17 @@ class WorkerCoordinator:
         # The name goes before the lock, so that nobody takes this for a death.
         with contextlib.suppress(OSError):
             if self._lock.is_at(self._file):
-                self._file.unlink()
+                self._file.rename(self._file.with_suffix(".LEFT"))
         self._lock.release()
         self._lock = None
+        self._run_dir.remove_left(before=time.time() - KEPT)
         self._run_dir.remove_if_deserted()
+
+    def known(self) -> list[WorkerRecord]:
+        """See `Coordinator.known`."""
+        if self._is_forked():
+            return []
+        return [self._record, *records_in(self._run_dir, but=self._file)]
 
     def _living(self) -> list[WorkerFile]:
         if self._is_forked():
@@ -335,46 +318,15 @@ class WorkerCoordinator:
             logger.warning("run directory %s %s", self._run_dir.path, what)
 
 
-class SoleWorker:
-    """The only worker: nobody to find, nobody to tell, no file. Runs on every platform."""
-
-    def arrive(self) -> None:
-        """Do nothing."""
-
-    def update(
-        self,
-        *,
-        state: State | None = None,
-        connections: int | None = None,
-        announced: Mapping[str, int] | None = None,
-    ) -> None:
-        """Do nothing."""
-
-    def beat(self) -> None:
-        """Do nothing."""
-
-    def siblings(self) -> list[WorkerRecord]:
-        """Return nobody."""
-        return []
-
-    def ready_siblings(self) -> list[WorkerRecord]:
-        """Return nobody."""
-        return []
-
-    def expects_successor(self) -> bool:
-        """Nobody comes."""
-        return False
-
-    def claim_dead(self) -> list[WorkerRecord]:
-        """Return nobody."""
-        return []
-
-    def finish(self, *, stopping: bool) -> bool:  # noqa: ARG002  (nobody is to be told)
-        """Be the last."""
-        return True
-
-    def leave(self) -> None:
-        """Do nothing."""
+def records_in(run_dir: RunDirectory, *, but: Path | None = None) -> list[WorkerRecord]:
+    """Return what the workers of *run_dir* say that live or left lately, *but* one file's."""
+    lately = time.time() - KEPT
+    return [
+        dataclasses.replace(WorkerRecord.read(file), has_left=kind == "LEFT")
+        for kind in ("ALIVE", "DONE", "LEFT")
+        for file in run_dir.worker_files(kind)
+        if file.path != but and (file.lives if kind != "LEFT" else file.touched > lately)
+    ]
 
 
 def _now() -> str:
@@ -390,4 +342,4 @@ def _remove(file: WorkerFile) -> bool:
 
 
 if TYPE_CHECKING:
-    _: list[type[Coordinator]] = [WorkerCoordinator, SoleWorker]
+    _: type[Coordinator] = WorkerCoordinator

@@ -21,7 +21,7 @@ LOOPS = {
     "uvloop": ("asyncio", {"use_uvloop": True}),
 }
 
-RUN_DIRECTORY = {"open", "sweep", "remove_if_deserted"}
+RUN_DIRECTORY = {"open", "sweep", "remove_if_deserted", "remove_left"}
 PROCESS_IDENTITY = {"of", "children"}
 NEIGHBOURHOOD = {"find_neighbourhood"}
 HANDOVER = {"listening"}
@@ -32,6 +32,7 @@ COORDINATOR = {
     "expects_successor",
     "claim_dead",
     "finish",
+    "known",
     "leave",
 }
 

@@ -1,7 +1,7 @@
 """Small things that satisfy the seams and write down what happens to them."""
 
 import signal
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -9,15 +9,18 @@ from typing import TYPE_CHECKING
 from lastcall.broker.base import Publication
 from lastcall.connection import Connection, ConnectionOwner, RemoteAddress
 from lastcall.connection_manager import Guest
+from lastcall.drain_report import DrainReport
 from lastcall.errors import Disconnect
 from lastcall.host import Host, OnServerStop, OnSignal
 from lastcall.process_identity import ProcessIdentity
 from lastcall.protocol.base import ClientProtocol, Command, Message
 from lastcall.protocol.plain_text import PlainText
+from lastcall.sole_worker import SoleWorker
 from lastcall.stop_limit import StopLimit
 from lastcall.transport.base import Frame, Framing, Frozen, Transport, TransportEvents
 from lastcall.wire_format import WireFormat, wire_format
-from lastcall.worker_coordinator import Coordinator, SoleWorker, State, WorkerRecord
+from lastcall.worker_coordinator import Coordinator
+from lastcall.worker_record import State, WorkerRecord
 
 
 class CountingFraming:
@@ -256,6 +259,7 @@ class FakeCoordinator(SoleWorker):
     """Siblings as the test wants them, and what this worker said of itself."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.ready: list[WorkerRecord] = []
         self.others: list[WorkerRecord] = []
         self.dead: list[WorkerRecord] = []
@@ -270,13 +274,18 @@ class FakeCoordinator(SoleWorker):
         self,
         *,
         state: State | None = None,
-        connections: int | None = None,  # noqa: ARG002  (nobody asks the fake for it)
-        announced: object = None,
+        connections: int | None = None,
+        announced: Mapping[str, int] | None = None,
+        drain: DrainReport | None = None,
+        counts: Mapping[str, float] | None = None,
     ) -> None:
+        super().update(
+            state=state, connections=connections, announced=announced, drain=drain, counts=counts
+        )
         if state is not None:
             self.states.append(state)
-        if isinstance(announced, dict):
-            self.announced = announced
+        if announced is not None:
+            self.announced = dict(announced)
 
     def siblings(self) -> list[WorkerRecord]:
         return self.others

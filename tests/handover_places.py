@@ -23,7 +23,7 @@ from lastcall.settings import Settings
 from lastcall.socket_handover import socket_path
 from lastcall.stream_log import Append, StreamLog
 from lastcall.uvicorn_host import UvicornHost
-from lastcall.worker_coordinator import WorkerRecord
+from lastcall.worker_record import WorkerRecord
 from tests.fakes import FakeCoordinator
 from tests.uvicorn_host import Host, hosting
 

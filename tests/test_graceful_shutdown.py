@@ -1,5 +1,6 @@
 """The order in which a worker leaves, in a server that is played by the test."""
 
+import logging
 import signal
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -7,6 +8,7 @@ from dataclasses import dataclass, field
 
 import anyio
 import anyio.lowlevel
+import msgspec
 import pytest
 
 from lastcall.connection import Connection
@@ -17,7 +19,7 @@ from lastcall.moving_out import HOPE_TIME, HandOver, NoHandOver
 from lastcall.protocol.base import ClientProtocol
 from lastcall.settings import SHUTDOWN_NOTICE, Settings
 from lastcall.stop_limit import StopLimit
-from lastcall.worker_coordinator import WorkerRecord
+from lastcall.worker_record import WorkerRecord
 from tests.fakes import (
     PLAIN_TEXT,
     FakeCoordinator,
@@ -204,6 +206,37 @@ async def test_who_comes_back_by_itself_is_released_after_a_look_at_the_siblings
     assert {each.closed for each in returning} == {
         (3001, "server is shutting down, come back", False)
     }
+
+
+async def test_a_drain_ends_in_one_report(caplog: pytest.LogCaptureFixture) -> None:
+    """In the worker, for its siblings and master, and as one line of the log."""
+    scene = Scene({"release_rate": 1000.0, "shutdown_timeout": 60.0})
+    leaving, _ = scene.join()
+    scene.join(protocol=RETURNING_TEXT)
+    scene.join(answers=False)
+    with caplog.at_level(logging.INFO):
+        async with scene.running():
+            scene.shutdown.on_signal(signal.SIGTERM)
+            await scene.until(lambda: scene.connections.returning == 0)
+            await scene.until(lambda: True)
+            during = scene.shutdown.report
+            scene.join()
+            leaving.ended(1000)
+            await scene.put_forward(60)
+            await scene.put_forward(3)
+
+    assert during is not None
+    assert (during.finished, during.at_start, during.released) == (False, 3, 1)
+    report = scene.shutdown.report
+    assert report is not None
+    assert (report.why, report.finished, report.at_start, report.arrived) == ("stop", True, 3, 1)
+    assert (report.left, report.released, report.closed, report.cut) == (1, 1, 2, 1)
+    assert (report.told, report.peak_reconnects) == (3, 2)
+    assert report.duration >= 63
+    assert scene.coordinator.known()[0].drain == report
+    [event] = [each for each in caplog.records if getattr(each, "event", "") == "drain_finished"]
+    assert report.sentence() in event.getMessage()
+    assert vars(event)["fields"]["report"] == msgspec.to_builtins(report)
 
 
 async def test_who_may_be_handed_over_is_not_released_while_there_is_hope() -> None:

@@ -104,6 +104,7 @@ async def test_a_worker_that_has_heard_more_fills_the_gap(tmp_path: Path) -> Non
         bus.publish("one")
         bus.publish("two")
         await old.sender.round([new.record])
+        assert (old.sender.replayed, old.sender.lost) == (2, 0)
         bus.publish("three")
         await hears(client, "one", "two", "three")
 
@@ -330,6 +331,7 @@ async def test_a_receiver_that_dies_with_clients_it_has_claimed_ends_them_in_ord
     async with two_places(tmp_path) as (old, _, _bus), client_of(old) as client:
         async with played(tmp_path, claims_and_dies) as pid:
             await old.sender.round([replace(old.record, pid=pid)])
+        assert (old.sender.moved, old.sender.lost) == (0, 1)
         with pytest.raises(ConnectionClosed) as closed:
             await client.recv()
         assert closed.value.rcvd is not None

@@ -20,7 +20,8 @@ from lastcall import record_lock, run_directory, worker_coordinator
 from lastcall.process_identity import ProcessIdentity
 from lastcall.record_lock import RecordLock
 from lastcall.run_directory import RunDirectory
-from lastcall.worker_coordinator import WorkerCoordinator, WorkerRecord
+from lastcall.worker_coordinator import WorkerCoordinator
+from lastcall.worker_record import WorkerRecord
 from tests.interleaving import interleaved
 
 MASTER = ProcessIdentity(pid=os.getpid(), started=1)

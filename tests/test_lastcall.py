@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -14,6 +15,7 @@ from pydantic import BaseModel
 from starlette.testclient import TestClient
 
 from lastcall import Connection, Lastcall, create_app
+from lastcall.metrics import CONTENT_TYPE
 
 pytestmark = pytest.mark.usefixtures("run_dir")
 
@@ -209,6 +211,20 @@ def test_a_subprotocol_can_be_chosen(application: Application, client: TestClien
 
     with client.websocket_connect("/chosen", subprotocols=["v2", "v1"]) as websocket:
         assert websocket.accepted_subprotocol == "v1"
+
+
+def test_metrics_are_told_while_it_runs(application: Application) -> None:
+    stopped = TestClient(application.app)
+    assert stopped.get("/metrics").status_code == 503
+    with TestClient(application.app) as client, client.websocket_connect("/ws") as websocket:
+        application.lastcall.publish_sync("orders", "hello")
+        websocket.receive_text()
+        answer = client.get("/metrics")
+
+    worker = f'worker="{os.getpid()}"'
+    assert answer.headers["content-type"] == CONTENT_TYPE
+    for name in ("connections", "published_total", "deliveries_total", "broker_available"):
+        assert f"lastcall_{name}{{{worker}}} 1\n" in answer.text
 
 
 def test_the_application_can_be_started_again(application: Application) -> None:

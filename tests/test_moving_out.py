@@ -7,8 +7,9 @@ from contextlib import asynccontextmanager
 import anyio
 import pytest
 
+from lastcall import drain_report
 from lastcall.moving_out import HOPE_TIME, SUCCESSOR_TIME, HandOver, MovingOut
-from lastcall.worker_coordinator import WorkerRecord
+from lastcall.worker_record import WorkerRecord
 from tests.fakes import FakeCoordinator
 
 pytestmark = pytest.mark.anyio
@@ -20,6 +21,7 @@ class Moves:
     """A hand-over that moves as many in each round as the test wants."""
 
     longest_pause = 0.25
+    lost, replayed = 1, 2
 
     def __init__(self, *counts: int) -> None:
         self.moved = 0
@@ -81,7 +83,7 @@ async def test_without_a_way_there_is_no_hope() -> None:
     moving = moving_out(Clock(), None, Siblings())
     assert not moving.hopes
     assert moving.wake_at(math.inf) == math.inf
-    assert (moving.moved, moving.longest_pause) == (0, 0)
+    assert moving.moves == drain_report.Moves()
     await moving.run(lambda: None)  # it has nothing to do
 
 
@@ -105,7 +107,7 @@ async def test_what_moves_is_reason_to_hope() -> None:
         moving.look()
         assert moving.hopes
         assert moving.moved == 5
-        assert moving.longest_pause == 0.25
+        assert moving.moves == drain_report.Moves(5, 1, 2, 0.25)
         clock.now += HOPE_TIME
         moving.look()
         assert not moving.hopes

@@ -1,5 +1,6 @@
 """What the events of one part mean to the others."""
 
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -12,10 +13,11 @@ from lastcall.broker.memory import MemoryBroker
 from lastcall.commands import Commands
 from lastcall.connection import Connection
 from lastcall.errors import BrokerUnavailable, ServerShutdown, SlowConsumer
+from lastcall.metrics import METRICS
 from lastcall.rulebook import Rulebook
 from lastcall.settings import Settings
 from lastcall.worker import MAX_RECORDED_CHANNELS
-from lastcall.worker_coordinator import WorkerRecord
+from lastcall.worker_record import WorkerRecord
 from tests.fakes import FakeCoordinator, RecordingTransport, connect
 
 pytestmark = pytest.mark.anyio
@@ -192,3 +194,29 @@ async def test_an_announcement_that_cannot_be_carried_harms_nobody() -> None:
     connection.ended(1000)
 
     assert scene.worker.connections.count == 0
+
+
+async def test_it_counts_what_happens_under_names_that_are_declared() -> None:
+    scene = Scene()
+    async with running_broker(scene):
+        first, _ = await scene.join("ws")
+        await scene.join("ws")
+        scene.hub.flush()
+        first.ended(1001)
+        scene.hub.flush()
+
+        [record] = scene.coordinator.known()
+        assert record.counts == {}
+        text = scene.worker.metrics()
+
+    [record] = scene.coordinator.known()
+    assert {name.partition(":")[0] for name in record.counts} <= {each.name for each in METRICS}
+    for line in (
+        "lastcall_connections{WORKER} 1",
+        "lastcall_connections_opened_total{WORKER} 2",
+        'lastcall_connections_closed_total{WORKER,code="1001"} 1',
+        "lastcall_publications_total{WORKER} 3",
+        "lastcall_deliveries_total{WORKER} 5",
+        "lastcall_broker_available{WORKER} 1",
+    ):
+        assert line.replace("WORKER", f'worker="{os.getpid()}"') + "\n" in text

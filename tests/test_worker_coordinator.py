@@ -16,11 +16,14 @@ from pathlib import Path
 import pytest
 
 import lastcall
+from lastcall.drain_report import DrainReport
 from lastcall.errors import SettingsError
 from lastcall.process_identity import ProcessIdentity
 from lastcall.record_lock import RecordLock
 from lastcall.run_directory import RunDirectory
-from lastcall.worker_coordinator import SILENCE, SoleWorker, WorkerCoordinator, WorkerRecord
+from lastcall.sole_worker import SoleWorker
+from lastcall.worker_coordinator import KEPT, SILENCE, WorkerCoordinator
+from lastcall.worker_record import WorkerRecord
 from tests.coordinated_process import a_master
 
 MASTER = ProcessIdentity(pid=os.getpid(), started=1)
@@ -342,10 +345,62 @@ def test_a_disk_that_refuses_the_new_name_stops_nobody(
     assert not run_dir.path.exists()
 
 
+def test_the_last_word_of_a_worker_stays_as_long_as_others_do(
+    run_dir: RunDirectory, coordinator: WorkerCoordinator
+) -> None:
+    report = DrainReport(why="stop", at_start=2, left=2)
+    coordinator.arrive()
+    other = another(run_dir)
+    coordinator.update(drain=report, counts={"published_total": 3})
+    assert coordinator.finish(stopping=True) is False
+    coordinator.leave()
+
+    itself, gone = other.known()
+    assert (itself.pid, itself.has_left) == (os.getpid(), False)
+    assert (gone.drain, gone.counts, gone.has_left) == (report, {"published_total": 3}, True)
+    assert other.siblings() == []
+    assert other.claim_dead() == []
+    assert other.finish(stopping=True)
+    other.leave()
+    assert not run_dir.path.exists()
+
+
+def test_a_last_word_is_forgotten_after_an_hour(
+    run_dir: RunDirectory, coordinator: WorkerCoordinator
+) -> None:
+    coordinator.arrive()
+    old, new = (run_dir.path / f"{pid}.LEFT" for pid in (7, 8))
+    for path in (old, new):
+        path.write_bytes(WorkerRecord(int(path.stem)).write())
+    long_ago = time.time() - KEPT - 1
+    os.utime(old, (long_ago, long_ago))
+    assert [record.pid for record in coordinator.known()] == [os.getpid(), 8]
+
+    another(run_dir).leave()
+
+    assert (old.exists(), new.exists()) == (False, True)
+
+
+def test_everybody_is_known_but_a_forked_child_knows_nobody(
+    run_dir: RunDirectory, coordinator: WorkerCoordinator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    coordinator.arrive()
+    coordinator.update(connections=5)
+    other = another(run_dir)
+    assert [record.connections for record in other.known()] == [0, 5]
+
+    pid = os.getpid()
+    monkeypatch.setattr(os, "getpid", lambda: pid + 1)
+    assert other.known() == []
+    monkeypatch.undo()
+
+
 def test_a_sole_worker_needs_nothing() -> None:
     worker = SoleWorker()
     worker.arrive()
     worker.update(state="ready", connections=1)
+    [record] = worker.known()
+    assert (record.state, record.connections) == ("ready", 1)
     assert worker.siblings() == worker.ready_siblings() == worker.claim_dead() == []
     assert worker.finish(stopping=True)
     worker.leave()

@@ -66,7 +66,7 @@ def test_the_last_one_tells_the_master_and_nothing_is_left(server: Server) -> No
     assert not first.call("finish", stopping=True)
     assert server.files() == {f"{first.pid}.DONE", f"{second.pid}.ALIVE"}
     first.call("leave")
-    assert server.files() == {f"{second.pid}.ALIVE"}
+    assert server.files() == {f"{first.pid}.LEFT", f"{second.pid}.ALIVE"}
     assert server.process.poll() is None
 
     assert second.call("finish", stopping=True)
@@ -156,7 +156,7 @@ def test_a_worker_that_is_starting_keeps_the_other_from_being_last(server: Serve
 
     assert not leaving.call("finish", stopping=True)
     leaving.call("leave")
-    assert server.files() == {f"{newcomer.pid}.ALIVE"}
+    assert server.files() == {f"{leaving.pid}.LEFT", f"{newcomer.pid}.ALIVE"}
     assert newcomer.call("siblings") == []
 
 
