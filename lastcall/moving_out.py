@@ -69,6 +69,7 @@ class MovingOut:
         self._seen = 0
         self.hopes_until = -math.inf
         self._patient_until = -math.inf
+        self._no_hope_after = math.inf
 
     @property
     def hopes(self) -> bool:
@@ -97,17 +98,18 @@ class MovingOut:
         return is_patient and self._coordinator.expects_successor()
 
     def begin(self, deadline: float = math.inf) -> None:
-        """Hope, if there is a way; and be patient until *deadline* at the latest."""
+        """Hope, if there is a way: until halfway to *deadline*, so that everybody can be told."""
+        now = self._clock()
+        self._no_hope_after = now + (deadline - now) / 2
         if self._has_way:
-            now = self._clock()
-            self.hopes_until = now + HOPE_TIME
-            self._patient_until = min(now + SUCCESSOR_TIME, deadline)
+            self._hope(now)
+            self._patient_until = min(now + SUCCESSOR_TIME, self._no_hope_after)
 
     def look(self) -> None:
         """What has moved since the last look is reason to hope on."""
         if self.moved > self._seen:
             self._seen = self.moved
-            self.hopes_until = max(self.hopes_until, self._clock() + HOPE_TIME)
+            self._hope(self._clock())
 
     async def run(self, changed: Callable[[], None]) -> None:
         """Move until cancelled; *changed* is called when there is less hope or fewer clients."""
@@ -127,7 +129,7 @@ class MovingOut:
         if siblings and all(each.state == "draining" for each in siblings):
             self._give_up_hope()
         elif self.awaits_successor:
-            self.hopes_until = max(self.hopes_until, self._clock() + HOPE_TIME)
+            self._hope(self._clock())
 
     async def _round(self, ready: Sequence[WorkerRecord]) -> None:
         try:
@@ -136,6 +138,9 @@ class MovingOut:
             logger.exception("connections are not handed over any more")
             self._has_way = False
             self._give_up_hope()
+
+    def _hope(self, now: float) -> None:
+        self.hopes_until = min(max(self.hopes_until, now + HOPE_TIME), self._no_hope_after)
 
     def _give_up_hope(self) -> None:
         self.hopes_until = min(self.hopes_until, self._clock())

@@ -195,7 +195,10 @@ LAYERS = (
             "metrics_router",
             "moving",
             "neighbourhood",
+            "pytest_plugin",
             "settings_reference",
+            "simulated_client",
+            "simulated_server",
             "testing",
             "token_command",
             "web.*",
@@ -204,6 +207,10 @@ LAYERS = (
         packages=frozenset(
             {"anyio", "fastapi", "msgspec", "pydantic", "starlette", "typer", "uvicorn"}
         ),
+        extra={
+            # Imported by nobody but the test runner that it is for.
+            "pytest_plugin": frozenset({"pytest"}),
+        },
     ),
 )
 

@@ -56,9 +56,14 @@ class Clock:
         return self.now
 
 
-def moving_out(clock: Clock, hand_over: HandOver | None, coordinator: FakeCoordinator) -> MovingOut:
+def moving_out(
+    clock: Clock,
+    hand_over: HandOver | None,
+    coordinator: FakeCoordinator,
+    timeout: float = math.inf,
+) -> MovingOut:
     made = MovingOut(hand_over, coordinator, 0.001, clock)
-    made.begin()
+    made.begin(clock.now + timeout)
     return made
 
 
@@ -95,6 +100,20 @@ async def test_hope_ends_when_nothing_has_moved_for_a_while() -> None:
     assert moving.wake_at(clock.now) == clock.now
     clock.now += HOPE_TIME
     assert not moving.hopes
+
+
+async def test_hope_leaves_half_of_the_time_for_telling_them() -> None:
+    clock, coordinator = Clock(), Siblings()
+    coordinator.ready = [SIBLING]
+    moves = Moves(3, 0, 0, 0)
+    moving = moving_out(clock, moves, coordinator, timeout=1)
+    assert moving.wake_at(math.inf) == clock.now + 0.5
+    async with running(moving, lambda: moves.moved == 3):
+        clock.now += 0.4
+        moving.look()
+        assert moving.wake_at(math.inf) == pytest.approx(clock.now + 0.1)
+        clock.now += 0.1
+        assert not moving.hopes
 
 
 async def test_what_moves_is_reason_to_hope() -> None:

@@ -2,6 +2,7 @@
 
 import contextlib
 import signal
+import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
 
@@ -187,3 +188,17 @@ async def test_background_publisher(workers: int) -> None:
 
 def is_tick(heard: str | bytes) -> bool:
     return isinstance(heard, str) and heard.isdigit()
+
+
+def test_testing_a_deploy() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "examples/testing_a_deploy.py"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+    assert done.returncode == 0, done.stdout
+    assert "2 passed" in done.stdout
