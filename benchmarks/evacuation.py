@@ -1,4 +1,4 @@
-"""`python -m benchmarks.evacuation`: stop a server with many clients, and watch them come back.
+"""`scripts/bench evacuation`: stop a server with many clients, and watch them come back.
 
 Two servers stand for two hosts. The clients connect to the first, which is told to stop; who is
 closed connects to the second at once, which no real client does as soon, and the second's load is
@@ -173,7 +173,7 @@ HEAD += ["first closed after", "last", "process gone", "codes"]
 
 def main() -> None:
     """Do what the command line says."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.evacuation", description=__doc__)
+    parser = argparse.ArgumentParser(prog="scripts/bench evacuation", description=__doc__)
     parser.add_argument("--clients", type=int, default=5000)
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--plain", action="store_true", help="clients that do not come back")

@@ -1,4 +1,7 @@
-"""An application with two kinds of clients: those who come back by themselves, and plain text."""
+"""An application with two kinds of clients: those who come back by themselves, and plain text.
+
+`scripts/bench evacuation` serves it.
+"""
 
 from fastapi import FastAPI, WebSocket
 
