@@ -64,6 +64,7 @@ def test_a_sudden_death_in_the_middle_of_a_handover_harms_nobody_else(program: P
     assert tally.rounds.total() == ROUNDS
     assert tally.heard > 0
 
+
 def test_page_says_what_the_newest_figures_say() -> None:
     """`scripts/bench deploys --page` renders it anew."""
     assert PAGE.read_text() == render(newest_parts())
