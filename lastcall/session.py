@@ -96,10 +96,12 @@ class Session(msgspec.Struct, omit_defaults=True):
     channels: tuple[str, ...] = ()
     """Server-side subscriptions that the application asked for in `attach`."""
     subscriptions: dict[str, Subscription] = {}
+    look_at: int = 0
+    """When this worker looks next for what is due, by the beat; 0: never. It does not move."""
 
     def dump(self) -> bytes:
         """All of it, for the next worker."""
-        return msgspec.msgpack.encode(self)
+        return msgspec.msgpack.encode(msgspec.structs.replace(self, look_at=0))
 
     @classmethod
     def load(cls, state: bytes) -> "Session":

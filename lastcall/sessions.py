@@ -24,8 +24,11 @@ from lastcall.protocol.centrifuge import (
     Invalid,
     Json,
     Pong,
+    Refresh,
     Reply,
     Result,
+    SubRefresh,
+    Subscribe,
 )
 from lastcall.session import Due, Expired, Ping, Session, Stage, Timing
 from lastcall.subscribing import Gone
@@ -34,6 +37,9 @@ if TYPE_CHECKING:
     import asyncio
 
 logger = logging.getLogger(__name__)
+
+_SETS_AN_END = (Connect, Refresh, Subscribe, SubRefresh)
+"""After these something may be due sooner than it was."""
 
 type Answer = Result | Awaitable[Result] | asyncio.Future[StreamPosition] | None
 """A future: `Empty` when it is done. None: nothing is to be answered."""
@@ -88,17 +94,21 @@ class Sessions:
         return Session(since=self._beat(), channels=channels)
 
     def watch(self, connection: Connection) -> None:
-        """Do what is due for *connection* until it is gone."""
-        beat = self._beat()
-        rest = session_of(connection).rest(self._timing, now=self._clock(), beat=beat)
-        self._due.setdefault(int(beat + rest) + 1, []).append(connection)
+        """Do what is due for *connection* until it is gone; again if that may be sooner now."""
+        session, beat = session_of(connection), self._beat()
+        second = int(beat + session.rest(self._timing, now=self._clock(), beat=beat)) + 1
+        if not session.look_at or second < session.look_at:
+            session.look_at = second
+            self._due.setdefault(second, []).append(connection)
 
     def next_second(self) -> None:
         """Do what is due by now."""
         beat = self._beat()
         for second in sorted(second for second in self._due if second <= beat):
             for connection in self._due.pop(second):
-                self._do_what_is_due(connection)
+                # Who was to be looked at sooner since then is in the list of another second.
+                if session_of(connection).look_at == second:
+                    self._do_what_is_due(connection)
 
     def received(self, connection: Connection, command: Command) -> None:
         """Do, or put in line, what a client says."""
@@ -114,6 +124,7 @@ class Sessions:
 
     def _do_what_is_due(self, connection: Connection) -> None:
         session = session_of(connection)
+        session.look_at = 0
         for due in session.due(self._timing, now=self._clock(), beat=self._beat()):
             if not connection.is_gone and connection.ended_by is None:
                 self._do_due(connection, due)
@@ -197,6 +208,8 @@ class Sessions:
             return
         reply = Reply(call.id, METHODS[type(call.request)], outcome)
         connection.say(protocol_of(connection).reply(reply))
+        if isinstance(call.request, _SETS_AN_END):
+            self.watch(connection)
 
 
 def session_of(connection: Connection) -> Session:
