@@ -54,8 +54,8 @@ class Presence:
         infos = []
         for connection in self._hub.subscribers(channel):
             session = connection.session
-            if session is None or connection.is_gone:
-                continue
+            if session is None or connection.is_gone or connection.ended_by is not None:
+                continue  # a client that does not answer our close either is here for a while
             subscription = session.subscriptions.get(channel)
             if subscription is not None and subscription.presence:
                 infos.append(client_info(session, channel))
