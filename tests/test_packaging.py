@@ -204,3 +204,16 @@ def test_versions_are_pinned_and_come_from_wherever_the_machine_gets_packages() 
         for line in (ROOT / name).read_text().splitlines():
             assert re.match(r"#|--editable \.$|--requirement requirements\.txt$|[\w.-]+==\S+", line)
             assert "://" not in line
+
+
+def test_sdk_packages_are_exact_and_of_no_particular_registry() -> None:
+    """The addresses of one machine's registry would not be there on another."""
+    folder = ROOT / "tests" / "sdk"
+    asked: dict[str, str] = json.loads((folder / "package.json").read_text())["dependencies"]
+    locked = json.loads((folder / "package-lock.json").read_text())["packages"]
+
+    for name, version in asked.items():
+        assert locked[f"node_modules/{name}"]["version"] == version
+    for name, package in locked.items():
+        assert "resolved" not in package, name
+        assert not name or package["integrity"], name

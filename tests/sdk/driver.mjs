@@ -1,0 +1,89 @@
+// One client of the JavaScript SDK, steered by lines of JSON on stdin; what it reports goes to
+// stdout, with the names of the wire format, as the Python SDK has them.
+
+import { createInterface } from "node:readline";
+import { Centrifuge } from "centrifuge";
+import WebSocket from "ws";
+
+const say = (line) => process.stdout.write(JSON.stringify(line) + "\n");
+
+const snakeCase = (name) => name.replace(/[A-Z]/g, (letter) => "_" + letter.toLowerCase());
+
+// What the application has published stays as it is.
+const renamed = (value, name) => {
+  if (name === "data" || typeof value !== "object" || value === null) return value;
+  if (Array.isArray(value)) return value.map((each) => renamed(each));
+  return Object.fromEntries(
+    Object.entries(value).map(([key, each]) => [snakeCase(key), renamed(each, key)]),
+  );
+};
+
+const report = (emitter, names, channel) => {
+  for (const name of names) {
+    emitter.on(name, ({ channel: named = "", ...fields }) =>
+      say({ on: name, channel: channel ?? named, fields: renamed(fields) }),
+    );
+  }
+};
+
+let wishes = [];
+const wish = ({ channel = "" } = {}) =>
+  new Promise((resolve) => {
+    wishes.push(resolve);
+    say({ on: "token wanted", channel, fields: {} });
+  });
+
+const EVENTS = ["subscribing", "subscribed", "unsubscribed", "publication", "join", "leave", "error"];
+
+const { url, asks, options } = JSON.parse(process.argv[2]);
+const client = new Centrifuge(url, {
+  ...options,
+  websocket: WebSocket,
+  ...(asks ? { getToken: wish } : {}),
+});
+report(client, ["connecting", "connected", "disconnected", "message", ...EVENTS]);
+
+const subscription = ({ channel, asks, options }) => {
+  const known = client.getSubscription(channel);
+  if (known !== null) return known;
+  const made = client.newSubscription(channel, { ...options, ...(asks ? { getToken: wish } : {}) });
+  report(made, EVENTS, channel);
+  return made;
+};
+
+const actions = {
+  connect: () => client.connect(),
+  disconnect: () => client.disconnect(),
+  subscribe: (line) => subscription(line).subscribe(),
+  unsubscribe: ({ channel }) => client.getSubscription(channel).unsubscribe(),
+  publish: ({ channel, data }) => client.publish(channel, data),
+  history: ({ channel, options }) => client.history(channel, options),
+  presence: ({ channel }) => client.presence(channel),
+  presenceStats: ({ channel }) => client.presenceStats(channel),
+  rpc: ({ method, data }) => client.rpc(method, data),
+  send: ({ data }) => client.send(data),
+};
+
+const act = async ({ call, do: what, ...line }) => {
+  try {
+    say({ call, result: renamed((await actions[what](line)) ?? null) });
+  } catch ({ code = -1, message }) {
+    say({ call, error: { code, message } });
+  }
+};
+
+const lines = createInterface({ input: process.stdin });
+lines.on("line", (text) => {
+  const line = JSON.parse(text);
+  if ("give" in line) {
+    const waiting = wishes;
+    wishes = [];
+    for (const resolve of waiting) resolve(line.give);
+  } else {
+    act(line);
+  }
+});
+lines.on("close", () => {
+  client.disconnect();
+  process.exit(0);
+});
