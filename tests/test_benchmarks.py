@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.instructions import grown, to_yardstick
 from benchmarks.page import PAGE, render
 from benchmarks.results_file import newest, read_session
 
@@ -18,6 +19,14 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="they read /proc
 def test_page_says_what_the_newest_figures_say() -> None:
     """`scripts/bench --page` renders it anew."""
     assert PAGE.read_text() == render(read_session(newest()))
+
+
+def test_a_path_that_takes_more_instructions_is_noticed() -> None:
+    kept = to_yardstick({"yardstick": 1000, "read 200 frames": 500, "connect 32 clients": 2000})
+    assert kept == {"read 200 frames": 0.5, "connect 32 clients": 2.0}
+
+    assert grown({"read 200 frames": 0.505, "connect 32 clients": 2.2, "new": 9.0}, kept) == []
+    assert grown({"read 200 frames": 0.52, "connect 32 clients": 2.4}, kept) == list(kept)
 
 
 @pytest.mark.whole
