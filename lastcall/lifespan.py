@@ -36,6 +36,8 @@ RECORD_PAUSE = 0.05
 """Seconds until so many records of who is here may be written for the other workers again."""
 BROKER_PATIENCE = 10.0
 """Seconds that a start waits for publications to be carried; longer than an election takes."""
+JOIN_PATIENCE = 1.0
+"""Seconds that a start waits to hear the other workers; without them it serves all the same."""
 FAREWELL_TIME = 1.0
 """Seconds for close handshakes and handlers that are still under way when the lifespan ends."""
 
@@ -163,12 +165,24 @@ class RunningWorker:
             return
         if self._meeting_place is not None:
             start(self._guard, "the hand-over", self._run_receiver)
-        start(self._guard, "the line to the other workers", self.worker.join_the_others)
+        await self._join_the_others()
         start(self._guard, "the clock", self._run_clock)
         start(self._guard, "the watch on the server", self._watch_server)
         if settings.heartbeat_interval:
             start(self._guard, "the heartbeat", self._run_heartbeat)
         self._log_start()
+
+    async def _join_the_others(self) -> None:
+        """Hear them before anybody is served here; but do not wait long for those that hang."""
+        joined = anyio.Event()
+
+        async def join() -> None:
+            await self.worker.join_the_others()
+            joined.set()
+
+        self._tasks.start_soon(self._guard, "the line to the other workers", join)
+        with anyio.move_on_after(JOIN_PATIENCE):
+            await joined.wait()
 
     @contextmanager
     def hearing_of_the_masters_end(self) -> Iterator[None]:
