@@ -37,7 +37,8 @@ class PythonClient:
         self.story = Story()
         self._wishes: list[asyncio.Future[str]] = []
         self._under_way: list[asyncio.Task[None]] = []
-        self._client = Client(
+        # As it has no `py.typed`, what it says of its types is not to be relied on.
+        self._client: Any = Client(
             url,
             events=self._reporting(ClientEventHandler()),
             token=token,
