@@ -20,7 +20,7 @@ from tests.whole.moving import until
 pytestmark = [pytest.mark.anyio, pytest.mark.whole]
 
 ROOM = "chat:recovery"
-PATIENT = SETTINGS | {"ping_interval": 25, "pong_timeout": 20}
+PATIENT: dict[str, Any] = SETTINGS | {"ping_interval": 25, "pong_timeout": 20}
 """Nobody is let go here because the machine is busy."""
 
 
@@ -138,7 +138,7 @@ async def reload(server: ServerProcess) -> None:
 @MASTERS
 async def test_a_reload_is_not_noticed(command: tuple[str, ...]) -> None:
     """Clients are handed over with all that they are: no event, and everything goes on."""
-    settings = PATIENT | {"shutdown_timeout": 60}
+    settings: dict[str, Any] = PATIENT | {"shutdown_timeout": 60}
     with run_server(command=command, workers=2, **settings) as server:
         async with both_and_a_speaker(server) as (first, second, speaker):
             clients = (first, second, speaker)
