@@ -18,7 +18,6 @@ from tests.session_client import SessionClient, serving, session
 pytestmark = pytest.mark.usefixtures("run_dir")
 
 SECRET = "a secret of thirty-two characters"  # noqa: S105  (of a test)
-NOW = int(time.time())
 REFUSED = (3500, "invalid token")
 
 
@@ -38,8 +37,13 @@ def api(client: TestClient) -> Caller:
     return Caller(client)
 
 
+def now() -> int:
+    """Asked when it is needed: a whole run may take longer than a token lives here."""
+    return int(time.time())
+
+
 def token(user: str = "7", **claims: object) -> str:
-    return make_token(SECRET, {"sub": user, "iat": NOW - 60} | claims)
+    return make_token(SECRET, {"sub": user, "iat": now() - 60} | claims)
 
 
 @contextmanager
@@ -63,14 +67,14 @@ def is_here(speaker: SessionClient) -> bool:
 
 def test_token_is_refused_and_its_connection_closed(client: TestClient, api: Caller) -> None:
     with holder(client, token(jti="a")) as one, holder(client, token(jti="b")) as other:
-        assert api.call("revoke_token", uid="a", expire_at=NOW + 60) == {}
+        assert api.call("revoke_token", uid="a", expire_at=now() + 60) == {}
         assert one.closed() == REFUSED
         assert is_here(other)
     assert is_refused(client, token(jti="a"))
 
 
 def test_tokens_of_a_user_are_refused_new_ones_are_good(client: TestClient, api: Caller) -> None:
-    fresh = token(iat=NOW + 60)
+    fresh = token(iat=now() + 60)
     with (
         holder(client, token()) as old,
         holder(client, token(iat=None)) as ageless,
@@ -90,7 +94,7 @@ def test_tokens_of_a_user_are_refused_new_ones_are_good(client: TestClient, api:
 
 
 def test_refresh_with_a_revoked_token_ends_the_connection(client: TestClient, api: Caller) -> None:
-    with holder(client, token(exp=NOW + 60)) as one:
+    with holder(client, token(exp=now() + 60)) as one:
         api.call("revoke_token", uid="a")
         one.say({"id": 9, "refresh": {"token": token(jti="a")}})
         assert one.closed() == REFUSED
@@ -106,7 +110,7 @@ def test_subscription_with_a_revoked_token_is_refused(client: TestClient, api: C
 
 
 def test_revocation_ends_with_its_tokens(client: TestClient, api: Caller) -> None:
-    assert api.call("revoke_token", uid="a", expire_at=NOW - 1) == {}
+    assert api.call("revoke_token", uid="a", expire_at=now() - 1) == {}
     with holder(client, token(jti="a")):
         pass
 
@@ -115,7 +119,7 @@ def test_revocation_ends_with_its_tokens(client: TestClient, api: Caller) -> Non
     ("method", "fields", "code"),
     [
         ("revoke_token", {}, 107),
-        ("revoke_token", {"uid": "", "expire_at": NOW + 60}, 107),
+        ("revoke_token", {"uid": "", "expire_at": now() + 60}, 107),
         ("invalidate_user_tokens", {"user": "7", "channel": "news:a"}, 108),
     ],
 )
@@ -129,7 +133,7 @@ def test_new_worker_learns_what_the_others_know(lastcall: Lastcall) -> None:
     """What the others answer is taken as if it had been told."""
     with serving(lastcall) as client, holder(client, token(jti="a")) as one:
         worker = lastcall.now.worker
-        known: list[Revocation] = [TokenRevocation("a", NOW + 60)]
+        known: list[Revocation] = [TokenRevocation("a", now() + 60)]
         worker.everyone.on("revocations", lambda _: msgspec.json.encode(known))
         assert client.portal is not None
         client.portal.call(worker.revoking.learn)
@@ -146,5 +150,5 @@ def test_too_many_revocations_are_an_error(
     assert api.call("revoke_token", uid="a") == {}
     assert api.call("revoke_token", uid="b") == 106
     with caplog.at_level(logging.ERROR):
-        lastcall.now.worker.revoking._take([TokenRevocation("c", NOW + 60)])  # noqa: SLF001  (as told)
+        lastcall.now.worker.revoking._take([TokenRevocation("c", now() + 60)])  # noqa: SLF001  (as told)
     assert "too many revocations" in caplog.text
