@@ -5,6 +5,7 @@ draining; a worker that dies meanwhile costs the asker its patience, not the ans
 """
 
 import contextlib
+import os
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -44,11 +45,13 @@ class _Order(msgspec.Struct, frozen=True, array_like=True):
 class _Reply(msgspec.Struct, frozen=True, array_like=True):
     question: int
     body: bytes
+    pid: int
 
 
 @dataclass(slots=True)
 class _Question:
-    expected: int
+    expected: set[int]
+    """Pids of those who have yet to answer; others may, too: a worker that is done still hears."""
     replies: list[bytes] = field(default_factory=list)
     complete: anyio.Event = field(default_factory=anyio.Event)
 
@@ -100,8 +103,9 @@ class Everyone:
         """
         self._last += 1
         number = self._last
-        states = [record.state for record in self._coordinator.siblings()]
-        question = _Question(1 + sum(state in {"ready", "draining"} for state in states))
+        siblings = self._coordinator.siblings()
+        asked = {each.pid for each in siblings if each.state in {"ready", "draining"}}
+        question = _Question(asked | {os.getpid()})
         self._questions[number] = question
         try:
             with anyio.move_on_after(PATIENCE):
@@ -120,7 +124,9 @@ class Everyone:
         answer = self._answers.get(order.what)
         body = answer(order.body) if answer is not None else b""
         if order.asker:
-            reply = self._send(ANSWERS + order.asker, _Reply(order.question, body or b""))
+            reply = self._send(
+                ANSWERS + order.asker, _Reply(order.question, body or b"", os.getpid())
+            )
             reply.add_done_callback(_seen)
 
     def _replied(self, publication: Publication) -> None:
@@ -129,7 +135,8 @@ class Everyone:
         if question is None:
             return
         question.replies.append(reply.body)
-        if len(question.replies) >= question.expected:
+        question.expected.discard(reply.pid)
+        if not question.expected:
             question.complete.set()
 
 

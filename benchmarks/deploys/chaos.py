@@ -188,8 +188,8 @@ class _Life:
         return not self._stale()
 
     def _stale(self) -> list[str]:
-        """Files of processes that do not run any more."""
-        names = [path.name for path in self._server.run_dir.glob("*/*")]
+        """Files of processes that do not run any more; their last reports may stay."""
+        names = [path.name for path in self._server.run_dir.glob("*/*") if path.suffix != ".LEFT"]
         pids = {name: "".join(filter(str.isdigit, name.split(".")[0])) for name in names}
         return [name for name, pid in pids.items() if pid and not Path(f"/proc/{pid}").exists()]
 
