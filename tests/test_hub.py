@@ -219,3 +219,13 @@ def test_it_knows_whether_the_broker_carries() -> None:
     assert hub.is_available
     hub.available(False)  # noqa: FBT003  (the broker's word)
     assert not hub.is_available
+
+
+def test_who_catches_up_counts_among_those_who_hear_a_channel() -> None:
+    hub = Hub(Loop())
+    live, _ = listener(hub, "news", "sports")
+    late, _ = listener(hub, "news")
+    hub.hold(late, "news", StreamPosition(0, "e"))
+
+    assert hub.audience_sizes() == {"news": 2, "sports": 1}
+    assert set(hub.subscribers("news")) == {live, late}
