@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import anyio
 import msgspec
 
-from lastcall.broker.base import Broker, Kind, Publication
+from lastcall.broker.base import Broker, Kind, Publication, not_owed
 from lastcall.channels import ANSWERS
 from lastcall.errors import BrokerUnavailable
 from lastcall.hub import Hub
@@ -127,7 +127,7 @@ class Everyone:
             reply = self._send(
                 ANSWERS + order.asker, _Reply(order.question, body or b"", os.getpid())
             )
-            reply.add_done_callback(_seen)
+            reply.add_done_callback(not_owed)
 
     def _replied(self, publication: Publication) -> None:
         reply = msgspec.msgpack.decode(publication.data, type=_Reply)
@@ -138,8 +138,3 @@ class Everyone:
         question.expected.discard(reply.pid)
         if not question.expected:
             question.complete.set()
-
-
-def _seen(future: "asyncio.Future[StreamPosition]") -> None:
-    if not future.cancelled():
-        future.exception()

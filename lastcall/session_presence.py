@@ -4,20 +4,15 @@ Each worker knows its own clients and no others: who asks, asks all workers. So 
 kept alive or taken back, and who was killed is not there.
 """
 
-from typing import TYPE_CHECKING
-
 import msgspec
 
-from lastcall.broker.base import Broker, Kind, StreamPosition
+from lastcall.broker.base import Broker, Kind, not_owed
 from lastcall.connection import Connection
 from lastcall.everyone import Everyone
 from lastcall.hub import Hub, Later
 from lastcall.protocol.centrifuge import ClientIdentity, joins_of
 from lastcall.session import Session
 from lastcall.sessions import json_value, session_of
-
-if TYPE_CHECKING:
-    import asyncio
 
 _decode = msgspec.json.Decoder(list[ClientIdentity]).decode
 
@@ -66,7 +61,8 @@ class Presence:
 
         def tell() -> None:
             told = self._broker.publish(joins_of(channel), body, kind=Kind.JSON)
-            told.add_done_callback(_seen)
+            # A join that cannot be told is not owed to anybody.
+            told.add_done_callback(not_owed)
 
         self._later(tell)
 
@@ -78,9 +74,3 @@ def client_info(session: Session, channel: str) -> ClientIdentity:
     return ClientIdentity(
         session.client, session.user, json_value(session.conn_info), json_value(chan_info)
     )
-
-
-def _seen(future: "asyncio.Future[StreamPosition]") -> None:
-    # A join that cannot be told is not owed to anybody.
-    if not future.cancelled():
-        future.exception()

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from lastcall.announcements import Announcements, Change
-from lastcall.broker.base import Broker, StreamPosition
+from lastcall.broker.base import Broker, not_owed
 from lastcall.commands import Commands
 from lastcall.connection import Connection, ConnectionOwner
 from lastcall.connection_manager import ConnectionManager
@@ -21,10 +21,6 @@ from lastcall.server_methods import ServerMethods
 from lastcall.sessions import Sessions
 from lastcall.settings import Settings
 from lastcall.worker_coordinator import Coordinator
-
-if TYPE_CHECKING:
-    import asyncio
-
 
 MAX_RECORDED_CHANNELS = 8
 """Channels whose clients are accounted for if this worker is killed: its record is of one size."""
@@ -191,12 +187,7 @@ class Worker:
 
     def _tell(self, channel: str, line: str) -> None:
         # An announcement that cannot be carried is not owed to anybody.
-        self.broker.publish(channel, line.encode()).add_done_callback(_seen)
-
-
-def _seen(future: "asyncio.Future[StreamPosition]") -> None:
-    if not future.cancelled():
-        future.exception()
+        self.broker.publish(channel, line.encode()).add_done_callback(not_owed)
 
 
 if TYPE_CHECKING:

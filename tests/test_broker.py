@@ -1,6 +1,8 @@
 """What every broker promises; run by each of them, alone and with several workers on one log."""
 
+import asyncio
 import contextlib
+import gc
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
@@ -11,7 +13,14 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from lastcall.broker.base import Broker, HistoryLimits, Kind, Publication, StreamPosition
+from lastcall.broker.base import (
+    Broker,
+    HistoryLimits,
+    Kind,
+    Publication,
+    StreamPosition,
+    not_owed,
+)
 from lastcall.broker.memory import MemoryBroker
 from lastcall.broker.unix_socket import UnixSocketBroker
 from lastcall.errors import BrokerUnavailable, UnrecoverablePosition
@@ -351,3 +360,21 @@ async def test_a_broker_that_does_not_run_says_so(harness: tuple[Harness, int]) 
         await broker.clear("news")
     with contextlib.suppress(BrokerUnavailable):
         broker.unsubscribe("news")
+
+
+async def test_the_failure_of_what_nobody_is_owed_is_no_error() -> None:
+    complaints: list[object] = []
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(lambda _, context: complaints.append(context))
+    for is_cancelled in (True, False):
+        future: asyncio.Future[StreamPosition] = loop.create_future()
+        future.add_done_callback(not_owed)
+        if is_cancelled:
+            future.cancel()
+        else:
+            future.set_exception(BrokerUnavailable("away"))
+        await anyio.lowlevel.checkpoint()
+    del future
+    gc.collect()
+
+    assert complaints == []

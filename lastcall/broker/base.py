@@ -167,3 +167,9 @@ class Broker(Protocol):
             BrokerUnavailable: it may not have been forgotten.
         """
         ...
+
+
+def not_owed(publication: "asyncio.Future[StreamPosition]") -> None:
+    """See the end of a publication that nobody is owed: that it failed is then nobody's error."""
+    if not publication.cancelled():
+        publication.exception()
