@@ -78,14 +78,20 @@ def disturb(server: ServerProcess, chance: random.Random) -> None:
     """Kill a worker, the one with the bus or another, or replace them all."""
     match chance.choice(["kill", "kill two", "reload", "upgrade"]):
         case "kill":
-            os.kill(chance.choice(server.worker_pids()), signal.SIGKILL)
+            kill(chance.choice(server.worker_pids()))
         case "kill two":
             for pid in chance.sample(server.worker_pids(), 2):
-                os.kill(pid, signal.SIGKILL)
+                kill(pid)
         case "reload":
             server.send_signal(signal.SIGHUP)
         case "upgrade":
             server.send_signal(signal.SIGUSR2)
+
+
+def kill(worker: int) -> None:
+    """Kill it, unless it leaves at this very moment: it may after the reload of the last round."""
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(worker, signal.SIGKILL)
 
 
 async def publish(clients: list[LightClient], number: int) -> None:
