@@ -7,6 +7,7 @@ from lastcall.announcements import Announcements
 from lastcall.broker.base import Broker
 from lastcall.commands import Commands
 from lastcall.connection_manager import ConnectionManager, connection_limit
+from lastcall.crowd import Crowd
 from lastcall.everyone import Everyone
 from lastcall.hub import Hub, Later
 from lastcall.interest import Interest
@@ -31,12 +32,14 @@ from lastcall.worker_coordinator import Coordinator
 
 @dataclass(frozen=True, slots=True)
 class Loop:
-    """What parts without a task of their own need of the event loop."""
+    """What parts without a task of their own need of what runs them."""
 
     later: Later
     """Calls at the end of the turn."""
     changed: Callable[[], object]
     """Hears that a connection came or went."""
+    turns_away: Callable[[], bool] = lambda: False
+    """Whether clients that come back by themselves shall do so later."""
 
 
 def assemble(
@@ -45,35 +48,54 @@ def assemble(
     """Make a worker that serves by *rules*."""
     settings, hub = rules.settings, Hub(loop.later)
     interest, connections = Interest(broker, hub), ConnectionManager(hub, loop.changed)
-    everyone = Everyone(broker, hub, interest, coordinator)
+    everyone = _everyone(broker, hub, interest, coordinator, connections)
+    crowd = Crowd(settings, everyone, loop.turns_away)
     presence = Presence(broker, hub, everyone, loop.later)
     session_channels = SessionChannels(rules, Subscribing(broker, hub, interest), presence)
-    requests = SessionCommands(rules, broker, presence, session_channels)
-    ThisNode(hub, connections, everyone)
+    requests = SessionCommands(rules, broker, presence, session_channels, crowd)
     revoking = Revoking(everyone, rules.tokens.revocations, connections)
     orders = UserOrders(rules, everyone, connections, commands, session_channels)
     methods = ServerMethods(rules, broker, everyone, presence, orders=orders, revoking=revoking)
     return Worker(
-        settings=settings,
-        endpoints=rules.endpoints,
+        rules=rules,
         broker=broker,
         hub=hub,
         connections=connections,
         commands=commands,
         interest=interest,
         everyone=everyone,
+        crowd=crowd,
         revoking=revoking,
         sessions=Sessions(commands, requests, _timing(settings)),
         server_methods=methods,
-        protocols=_by_name(PlainText(), CentrifugeJson(rules.channels.has_history)),
+        protocols=_by_name(PlainText(), _centrifuge_json(rules)),
         announcements=Announcements(settings.announcement_rate),
         coordinator=coordinator,
         max_connections=settings.max_connections or connection_limit(),
     )
 
 
+def _everyone(
+    broker: Broker,
+    hub: Hub,
+    interest: Interest,
+    coordinator: Coordinator,
+    connections: ConnectionManager,
+) -> Everyone:
+    everyone = Everyone(broker, hub, interest, coordinator)
+    ThisNode(hub, connections, everyone)
+    return everyone
+
+
 def _by_name(*protocols: ClientProtocol) -> dict[str, ClientProtocol]:
     return {protocol.name: protocol for protocol in protocols}
+
+
+def _centrifuge_json(rules: Rulebook) -> CentrifugeJson:
+    settings = rules.settings
+    return CentrifugeJson(
+        rules.channels.has_history, settings.shutdown_notice_channel, settings.max_commands
+    )
 
 
 def _timing(settings: Settings) -> Timing:

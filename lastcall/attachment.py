@@ -4,12 +4,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import cast
 
+import anyio
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
 from lastcall import origin
 from lastcall.admission import refuse
 from lastcall.connection import Connection, RemoteAddress
-from lastcall.errors import BrokerUnavailable
+from lastcall.errors import BrokerUnavailable, Overloaded, TooManyRequests
+from lastcall.protocol.base import Message, SessionProtocol
+from lastcall.protocol.centrifuge import Call, Reply
 from lastcall.protocol.plain_text import PlainText
 from lastcall.transport.asgi_websocket import AsgiWebSocket
 from lastcall.transport.base import DETACH, Transport
@@ -37,8 +40,12 @@ async def attach(worker: Worker, websocket: WebSocket, terms: Terms) -> None:
         # Before accept this is an answer with status 403 (ASGI specification, "Close").
         await websocket.close(1008, "foreign origin")
         return
-    if worker.is_full:
-        await _refuse(websocket)
+    if worker.crowd.turns_away() and terms.protocol != PLAIN_TEXT:
+        await _ask_for_patience(worker, websocket, terms)
+        return
+    status = _too_many(worker, websocket, terms)
+    if status:
+        await _turn_away(websocket, terms, status)
         return
     connection = _connection(worker, websocket, terms)
     worker.connections.expect_one()
@@ -56,7 +63,7 @@ async def attach(worker: Worker, websocket: WebSocket, terms: Terms) -> None:
 
 
 def _connection(worker: Worker, websocket: WebSocket, terms: Terms) -> Connection:
-    remote = RemoteAddress(*(websocket.scope.get("client") or (None, None)))
+    remote = _remote(websocket)
     if terms.protocol == PLAIN_TEXT:
         return Connection(
             worker, remote, user=terms.user, endpoint=terms.endpoint, channels=terms.channels
@@ -64,6 +71,10 @@ def _connection(worker: Worker, websocket: WebSocket, terms: Terms) -> Connectio
     # It hears its channels from its connect on: before that it has nothing to hear them with.
     session = worker.sessions.begin(terms.channels)
     return Connection(worker, remote, user=terms.user, endpoint=terms.endpoint, session=session)
+
+
+def _remote(websocket: WebSocket) -> RemoteAddress:
+    return RemoteAddress(*(websocket.scope.get("client") or (None, None)))
 
 
 async def _transport(
@@ -100,9 +111,69 @@ async def _accept(
     return cast("Callable[..., Transport]", detach)(connection, **limits)
 
 
-async def _refuse(websocket: WebSocket) -> None:
+def _too_many(worker: Worker, websocket: WebSocket, terms: Terms) -> int:
+    """The status for one client more; 0: it may come in."""
+    if worker.is_full:
+        return 503
+    host = _remote(websocket).host
+    # Who has a session says later who it is, and is told in other words then.
+    user = terms.user if terms.protocol == PLAIN_TEXT else None
+    return 0 if worker.crowd.has_room_at(host) and worker.crowd.has_room_for(user) else 429
+
+
+async def _ask_for_patience(worker: Worker, websocket: WebSocket, terms: Terms) -> None:
+    """Answer what an SDK says first, in its own words; it goes by itself then.
+
+    It is no connection: a drain does not wait for those who come back again and again.
+    """
+    protocol = cast("SessionProtocol", worker.protocols[terms.protocol])
+    worker.connections.expect_one()
+    try:
+        with anyio.move_on_after(worker.settings.stale_delay):
+            if websocket.application_state is WebSocketState.CONNECTING:
+                await websocket.accept(terms.subprotocol)
+            first = next(iter(protocol.decode(await _message(websocket))), None)
+            if isinstance(first, Call):
+                reply = protocol.reply(Reply(first.id, "connect", TooManyRequests()))
+                await _send(websocket, reply)
+                await websocket.receive()
+        await websocket.close(Overloaded.code, Overloaded.reason)
+    except (WebSocketDisconnect, RuntimeError, OSError):
+        return  # it is gone
+    finally:
+        worker.connections.expected_one()
+
+
+async def _message(websocket: WebSocket) -> Message:
+    event = await websocket.receive()
+    if event["type"] == "websocket.connect":
+        event = await websocket.receive()
+    if event["type"] == "websocket.disconnect":
+        raise WebSocketDisconnect(event["code"])
+    text = event.get("text")
+    return Message(text.encode()) if text is not None else Message(event["bytes"], binary=True)
+
+
+async def _send(websocket: WebSocket, message: Message) -> None:
+    if message.binary:
+        await websocket.send_bytes(message.data)
+    else:
+        await websocket.send_text(message.data.decode())
+
+
+async def _turn_away(websocket: WebSocket, terms: Terms, status: int) -> None:
+    if terms.protocol == PLAIN_TEXT:
+        await _refuse(websocket, status)
+        return
+    # At a status an SDK tries its next transport at once; at this code it waits, longer each time.
     if websocket.application_state is WebSocketState.CONNECTING:
-        await refuse(websocket.scope, websocket.send, FULL_RETRY_AFTER)
+        await websocket.accept(terms.subprotocol)
+    await websocket.close(Overloaded.code, Overloaded.reason)
+
+
+async def _refuse(websocket: WebSocket, status: int = 503) -> None:
+    if websocket.application_state is WebSocketState.CONNECTING:
+        await refuse(websocket.scope, websocket.send, FULL_RETRY_AFTER, status)
     else:  # the application has accepted it before: too late for a status
         await websocket.close(1013, "try again later")
 

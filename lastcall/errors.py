@@ -11,11 +11,13 @@ LastcallError
 │   ├── SlowConsumer            3008  come back and read faster
 │   ├── InsufficientState       3010  come back: what was published meanwhile is lost
 │   ├── NoPong                  3012  come back: the connection seemed dead
+│   ├── Overloaded              3013  come back later: the worker has as many as it may have
 │   ├── InvalidToken            3500  stay away: the token is not ours, or of somebody else
 │   ├── BadRequest              3501  stay away: this is not the protocol
 │   ├── Stale                   3502  stay away: connected, but never said who
 │   ├── ForceDisconnect         3503  stay away: the application says so
 │   │   └── ClosedByApplication           the same, with a code and reason of the application's
+│   ├── ConnectionLimit         3504  stay away: the user has as many connections as allowed
 │   ├── ChannelLimit            3505  stay away: too many server-side subscriptions
 │   ├── PermissionDenied        3507  stay away: not allowed to connect
 │   └── NotAvailable            3508  stay away: nobody handles this here
@@ -128,6 +130,13 @@ class NoPong(Disconnect):
     reason = "no pong"
 
 
+class Overloaded(Disconnect):
+    """The worker has as many connections as it may have."""
+
+    code = 3013
+    reason = "too many requests"
+
+
 class InvalidToken(Disconnect):
     """The token was not made with one of our keys, or for somebody or something else."""
 
@@ -164,6 +173,13 @@ class ClosedByApplication(ForceDisconnect):
         self.code = code
         self.reason = reason
         super().__init__()
+
+
+class ConnectionLimit(Disconnect):
+    """The user has as many connections as one user may have."""
+
+    code = 3504
+    reason = "connection limit"
 
 
 class ChannelLimit(Disconnect):

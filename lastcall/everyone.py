@@ -87,6 +87,10 @@ class Everyone:
                 return
             await anyio.sleep(RETRY_PAUSE)
 
+    def staying(self) -> set[int]:
+        """The pids of the other workers that do not leave."""
+        return {each.pid for each in self._coordinator.siblings() if each.state != "draining"}
+
     def tell(self, what: str, body: bytes) -> "asyncio.Future[StreamPosition]":
         """Let every worker do something, this one too; done when that is certain.
 

@@ -94,6 +94,14 @@ class GracefulShutdown:
         return self._refuses
 
     @property
+    def turns_away(self) -> bool:
+        """Whether who comes now, and comes back by itself, shall do that later.
+
+        Not while clients may still be handed over: then it would be sent away for nothing.
+        """
+        return self._drain is not None and not self._moving_out.hopes
+
+    @property
     def retry_after(self) -> float:
         """Seconds after which a refused client may find another server."""
         return self._policy.close_wait

@@ -117,7 +117,7 @@ class RunningWorker:
         self.worker = assemble(
             rules,
             Commands(rules.endpoints, self._start, _report, rate, _outcome),
-            Loop(self._later, self._changed),
+            Loop(self._later, self._changed, lambda: self.shutdown.turns_away),
             neighbourhood.broker,
             neighbourhood.coordinator,
         )

@@ -38,6 +38,7 @@ METRICS = (
     Metric("connections", "gauge", "Clients that are connected to the worker."),
     Metric("connections_opened_total", "counter", "Clients that came, or were handed over here."),
     Metric("connections_closed_total", "counter", "Clients that are gone.", "code"),
+    Metric("limited_total", "counter", "What was refused because of a limit.", "limit"),
     Metric("published_total", "counter", "Publications that the application made here."),
     Metric("publications_total", "counter", "Publications that somebody on the worker listens to."),
     Metric("deliveries_total", "counter", "The same, once for each client written to."),

@@ -1,5 +1,6 @@
 """What clients with a session ask for: who does it; done here are publish, history and calls."""
 
+import time
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
@@ -8,7 +9,9 @@ from msgspec import UNSET, Raw
 
 from lastcall.broker.base import Broker, Kind, StreamPosition
 from lastcall.channels import Access
+from lastcall.command_limits import CommandLimits
 from lastcall.connection import Connection
+from lastcall.crowd import Crowd
 from lastcall.errors import BadCommand, BadRequest, NotAvailable, NotPermitted
 from lastcall.history_page import page
 from lastcall.protocol.centrifuge import (
@@ -53,12 +56,17 @@ class SessionCommands:
         broker: Broker,
         presence: Everybody,
         session_channels: SessionChannels,
+        crowd: Crowd,
+        *,
+        beat: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Go by *rules*."""
+        """Go by *rules*; let in as many as *crowd* says."""
+        self._limits = CommandLimits(rules.settings, crowd.refused)
+        self._beat = beat
         self._channels = rules.channels
         self._endpoints = rules.endpoints
         self._broker = broker
-        self._identity = SessionIdentity(rules, session_channels)
+        self._identity = SessionIdentity(rules, session_channels, crowd)
         self._subscriptions = SessionSubscriptions(rules, session_channels)
         self._session_channels = session_channels
         self._everybody = presence
@@ -85,6 +93,8 @@ class SessionCommands:
         token = request.token if isinstance(request, Refresh | SubRefresh) else None
         if "" in {token, getattr(request, "channel", None)}:
             raise BadRequest
+        session = session_of(connection)
+        self._limits.take(request, client=session.client, user=session.user, now=self._beat())
         return self._handlers[type(request)](connection, request)
 
     def expired(self, connection: Connection, channel: str) -> None:

@@ -10,6 +10,7 @@ import lastcall
 from lastcall.broker.base import StreamPosition
 from lastcall.channels import ANONYMOUS, Access, Asked
 from lastcall.connection import Connection
+from lastcall.crowd import Crowd
 from lastcall.errors import (
     BadCommand,
     BadRequest,
@@ -19,6 +20,7 @@ from lastcall.errors import (
     InvalidToken,
     PermissionDenied,
     TokenExpired,
+    TooManyRequests,
     UnknownChannel,
 )
 from lastcall.protocol.centrifuge import Connect, ConnectResult, Refresh, RefreshResult
@@ -26,6 +28,7 @@ from lastcall.rulebook import Rulebook
 from lastcall.session import Session, Stage
 from lastcall.session_channels import Grant, SessionChannels, Wish, seconds_until
 from lastcall.sessions import session_of
+from lastcall.subscribing import Gone
 from lastcall.tokens import ConnectionClaims
 
 _SERVER_SIDE = Grant(server_side=True)
@@ -38,11 +41,13 @@ class SessionIdentity:
         self,
         rules: Rulebook,
         session_channels: SessionChannels,
+        crowd: Crowd,
         *,
         clock: Callable[[], float] = time.time,
         beat: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Go by *rules*."""
+        """Go by *rules*; let in as many as *crowd* says."""
+        self._crowd = crowd
         self._settings = rules.settings
         self._channels = rules.channels
         self._hooks = rules.endpoints.channels
@@ -55,12 +60,28 @@ class SessionIdentity:
         """Let the client in, and into its server-side subscriptions.
 
         Raises:
+            TooManyRequests: the worker leaves; another one, or a later one, may do.
             TokenExpired: a fresh token may do.
-            InvalidToken, PermissionDenied, BadRequest, ChannelLimit: it may not come in.
+            InvalidToken, PermissionDenied, BadRequest, ConnectionLimit, ChannelLimit: it may not
+                come in.
             BrokerUnavailable, Gone: see `SessionChannels.hold`.
         """
-        session = session_of(connection)
+        if self._crowd.turns_away():
+            raise TooManyRequests
         claims = await self._claims(connection, request)
+        if connection.is_gone:
+            raise Gone
+        self._crowd.said_who(claims.user)
+        try:
+            return await self._enter(connection, request, claims)
+        except BaseException:
+            self._crowd.did_not_say(claims.user)
+            raise
+
+    async def _enter(
+        self, connection: Connection, request: Connect, claims: ConnectionClaims
+    ) -> ConnectResult:
+        session = session_of(connection)
         session.has_token = bool(request.token)
         self._become(session, claims)
         session.client = str(uuid.uuid4())
@@ -134,6 +155,8 @@ class SessionIdentity:
         self, session: Session, claims: ConnectionClaims, request: Connect
     ) -> dict[str, Grant]:
         grants = dict.fromkeys(session.channels, _SERVER_SIDE)
+        if self._settings.shutdown_notice_channel:
+            grants[self._settings.shutdown_notice_channel] = _SERVER_SIDE
         personal = self._channels.personal_channel(session.user)
         if personal is not None:
             grants[personal] = _SERVER_SIDE

@@ -108,6 +108,11 @@ Url = Annotated[
     Field(pattern=r"^(https?://[^\s/@]+(/\S*)?)?$"),
     Allowed("an address such as https://login.example.com/keys, without a password, or empty"),
 ]
+ChannelOrNone = Annotated[
+    str,
+    Field(max_length=255, pattern=r"^([!-#%-~][ -~]*)?$"),
+    Allowed("the name of a channel that is not private, or empty"),
+]
 Directory = Annotated[Path | None, AfterValidator(_home), Allowed("the path of a directory")]
 Origins = Annotated[
     tuple[Annotated[str, AfterValidator(_origin)], ...],

@@ -3,7 +3,7 @@
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import SettingsConfigDict
 
 from lastcall.channel_options import (
     ChannelOptions,
@@ -11,9 +11,11 @@ from lastcall.channel_options import (
     Namespaces,
     WithoutNamespace,
 )
+from lastcall.limit_settings import LimitSettings
 from lastcall.setting_values import (
     Allowed,
     BrokenRule,
+    ChannelOrNone,
     Directory,
     File,
     JoinWindow,
@@ -33,7 +35,7 @@ SHUTDOWN_NOTICE = "Server is shutting down, please disconnect."
 HEARTBEAT = "Server is running..."
 
 
-class Settings(BaseSettings):
+class Settings(LimitSettings):
     """What `Lastcall()` goes by.
 
     Called by itself it takes its arguments, the environment and the defaults; `load_settings`
@@ -59,6 +61,10 @@ class Settings(BaseSettings):
     shutdown_notice: Text = Field(
         default=SHUTDOWN_NOTICE,
         description="What the clients of a stopping worker are told.",
+    )
+    shutdown_notice_channel: ChannelOrNone = Field(
+        default="",
+        description="SDK clients are subscribed to it, and hear notices there, too; empty: none.",
     )
     shutdown_delay: Seconds = Field(
         default=0,
@@ -117,41 +123,6 @@ class Settings(BaseSettings):
         default=None,
         description="Where history outlives a restart; found by itself if unset.",
     )
-    max_message_size: int = Field(
-        default=65_536,
-        ge=1,
-        description="Bytes in one message from a client, at most.",
-    )
-    max_backlog: int = Field(
-        default=1_048_576,
-        ge=1024,
-        description="Bytes that may wait for one slow client.",
-    )
-    max_connections: int | None = Field(
-        default=None,
-        ge=1,
-        description="Connections a worker; unset: what the descriptor limit allows.",
-    )
-    max_channels: int = Field(
-        default=128,
-        ge=1,
-        description="Channels that one connection may subscribe to.",
-    )
-    max_channel_length: int = Field(
-        default=255,
-        ge=1,
-        description="Characters in the name of a channel, at most.",
-    )
-    max_history_page: int = Field(
-        default=300,
-        ge=1,
-        description="Publications that a client gets at once from a history, at most.",
-    )
-    max_recovered: int = Field(
-        default=300,
-        ge=1,
-        description="Publications that a client may miss and still recover.",
-    )
     ping_interval: PositiveSeconds = Field(
         default=25,
         description="Seconds between two pings to a client of the Centrifuge protocol.",
@@ -168,22 +139,11 @@ class Settings(BaseSettings):
         default=25,
         description="Seconds that a client has to bring a fresh token once its own has expired.",
     )
-    message_rate: float = Field(
-        default=1000,
-        ge=0,
-        allow_inf_nan=False,
-        description="Messages a second and connection before reading slows; 0: unlimited.",
-    )
     allowed_origins: Origins = Field(
         default=(),
         description="Origins that may connect beside the same origin, by commas; `*`: all.",
     )
     api_key: Secret = Field(default=None, description="Opens the server API; unset: closed.")
-    max_api_body: int = Field(
-        default=1_048_576,
-        ge=1024,
-        description="Bytes in one request to the server API, at most.",
-    )
     token_secret: Secret = Field(default=None, description="Checks tokens; unset: refused.")
     token_previous_secret: Secret = Field(
         default=None,
@@ -244,11 +204,17 @@ class Settings(BaseSettings):
     def _fit_together(self) -> Self:
         if self.pong_timeout >= self.ping_interval:
             raise BrokenRule("pong_timeout must be less than ping_interval")
-        namespace = self.user_personal_channel_namespace
-        if namespace and namespace not in self.namespaces:
-            raise BrokenRule(
-                f"user_personal_channel_namespace is {namespace!r}, but there is no such namespace"
-            )
+        if self.max_commands <= self.max_channels:
+            # Coming back, an SDK subscribes to all of them in the message that it connects with.
+            raise BrokenRule("max_commands must be more than max_channels")
+        own, mark, _ = self.shutdown_notice_channel.partition(":")
+        used = {
+            "user_personal_channel_namespace": self.user_personal_channel_namespace,
+            "the namespace of shutdown_notice_channel": own if mark else "",
+        }
+        for what, namespace in used.items():
+            if namespace and namespace not in self.namespaces:
+                raise BrokenRule(f"{what} is {namespace!r}, but there is no such namespace")
         return self
 
 

@@ -12,6 +12,7 @@ from typing import Any
 from pydantic.fields import FieldInfo
 
 from lastcall.channel_options import ChannelOptions
+from lastcall.limit_settings import LimitSettings
 from lastcall.setting_values import allowed, is_secret
 from lastcall.settings import PREFIX, ServerSettings, Settings
 from lastcall.settings_source import given, load_settings, without_password
@@ -57,6 +58,8 @@ The keys of `[channels]`, for the channels without a namespace, and of each `[na
 |---|---|---|---|
 """
 
+LIMITS = LimitSettings.model_fields
+
 Value = str | float | bool | list[str] | dict[str, Any] | None
 
 
@@ -83,7 +86,7 @@ def rows(kind: type[Settings]) -> list[Row]:
             _shown(getattr(settings, name), field),
             origins.get(name, "default"),
         )
-        for name, field in kind.model_fields.items()
+        for name, field in _fields(kind)
     ]
 
 
@@ -108,7 +111,7 @@ def reference() -> str:
             f"| `{PREFIX}{name.upper()}` "
             f"| {_default(field)} | {_default(Settings.model_fields[name])} "
             f"| {_cell(allowed(field))} | {_cell(field.description or '')} |\n"
-            for name, field in ServerSettings.model_fields.items()
+            for name, field in _fields(ServerSettings)
         )
         + _OPTIONS
         + "".join(
@@ -117,6 +120,11 @@ def reference() -> str:
             for name, field in ChannelOptions.model_fields.items()
         )
     )
+
+
+def _fields(kind: type[Settings]) -> list[tuple[str, FieldInfo]]:
+    """The limits come last: most people leave them as they are."""
+    return sorted(kind.model_fields.items(), key=lambda field: field[0] in LIMITS)
 
 
 def _cells(line: Row) -> Iterator[tuple[str, str, str]]:

@@ -23,7 +23,7 @@ class WireFormat:
 
     def notice(self, text: str) -> Frame:
         """A word from the server."""
-        return self.framing.frame([self.protocol.notice(text)])
+        return self.framing.frame(self.protocol.notice(text))
 
 
 @cache

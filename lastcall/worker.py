@@ -10,6 +10,7 @@ from lastcall.broker.base import Broker, not_owed
 from lastcall.commands import Commands
 from lastcall.connection import Connection, ConnectionOwner
 from lastcall.connection_manager import ConnectionManager
+from lastcall.crowd import Crowd
 from lastcall.everyone import Everyone
 from lastcall.hooks import Endpoints
 from lastcall.hub import Hub
@@ -17,6 +18,7 @@ from lastcall.interest import Interest
 from lastcall.metrics import code_label, render
 from lastcall.protocol.base import ClientProtocol, Command, Send
 from lastcall.revoking import Revoking
+from lastcall.rulebook import Rulebook
 from lastcall.server_methods import ServerMethods
 from lastcall.sessions import Sessions
 from lastcall.settings import Settings
@@ -30,14 +32,14 @@ MAX_RECORDED_CHANNELS = 8
 class Worker:
     """Everything that serves this process's clients, put together by `Lastcall.run`."""
 
-    settings: Settings
-    endpoints: Endpoints
+    rules: Rulebook
     broker: Broker
     hub: Hub
     connections: ConnectionManager
     commands: Commands
     interest: Interest
     everyone: Everyone
+    crowd: Crowd
     revoking: Revoking
     sessions: Sessions
     server_methods: ServerMethods
@@ -53,6 +55,16 @@ class Worker:
     """What has happened so far, by the names of the metrics."""
 
     @property
+    def settings(self) -> Settings:
+        """By which it serves."""
+        return self.rules.settings
+
+    @property
+    def endpoints(self) -> Endpoints:
+        """The application's functions."""
+        return self.rules.endpoints
+
+    @property
     def is_full(self) -> bool:
         """Whether this worker has as many connections as it may have."""
         return self.connections.count_with_expected >= self.max_connections
@@ -61,10 +73,12 @@ class Worker:
         """Hear the other workers, and learn what has to be known."""
         await self.everyone.start()
         await self.revoking.learn()
+        await self.crowd.learn()
 
     def connected(self, connection: Connection) -> None:
         """The client is there: count it, tell the others, tell the application."""
         self.connections.connect(connection)
+        self.crowd.came(connection)
         self._watch(connection)
         self._announce(connection, Change.CONNECTED)
         hook = self.endpoints[connection.endpoint].on_connect
@@ -74,6 +88,7 @@ class Worker:
     def adopted(self, connection: Connection) -> None:
         """The client has been here before, on another worker: nobody has to hear of it."""
         self.connections.adopt(connection)
+        self.crowd.came(connection)
         self._watch(connection)
         self.counted["handover_received_total"] += 1
         self._account_for(connection, 1)
@@ -90,6 +105,7 @@ class Worker:
         """The client that was offered is another worker's: forget it, as if it had never been."""
         connection.is_gone = True
         self.connections.disconnect(connection)
+        self.crowd.left(connection)
         self.commands.forget(connection)
         self.interest.stop_listening(connection.channels)
 
@@ -105,6 +121,7 @@ class Worker:
         """The client is gone: forget it, tell the others, tell the application."""
         self.counted[f"connections_closed_total:{code_label(code)}"] += 1
         self.connections.disconnect(connection)
+        self.crowd.left(connection)
         self.commands.forget(connection)
         self._announce(connection, Change.DISCONNECTED)
         if connection.session is not None:
@@ -133,7 +150,7 @@ class Worker:
     def record_counts(self) -> None:
         """Let whoever is asked for metrics know what has happened here."""
         hub = self.hub
-        counts: dict[str, float] = dict(self.counted)
+        counts: dict[str, float] = {**self.counted, **self.crowd.refused}
         counts["connections_opened_total"] = self.connections.opened
         counts["publications_total"] = hub.counts.publications
         counts["deliveries_total"] = hub.counts.deliveries
@@ -150,6 +167,7 @@ class Worker:
         """What is due once a second."""
         self.commands.next_second()
         self.sessions.next_second()
+        self.crowd.next_second()
         self.record_counts()
         self.coordinator.beat()
         for record in self.coordinator.claim_dead():

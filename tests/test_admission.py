@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from starlette.types import Message, Receive, Scope, Send
 
-from lastcall.admission import Admission
+from lastcall.admission import REFUSED_IN_WORDS, Admission
 
 pytestmark = pytest.mark.anyio
 
@@ -69,6 +69,14 @@ async def test_operators_are_always_answered(path: str) -> None:
     await gate.request(path)
 
     assert gate.served == [path]
+
+
+@pytest.mark.parametrize("path", REFUSED_IN_WORDS)
+async def test_sdks_are_let_in_to_be_told_in_their_own_words(path: str) -> None:
+    gate = Gate(5)
+    await gate.request("/in" + path, "websocket")
+
+    assert gate.served == ["/in" + path]
 
 
 async def test_a_handshake_is_refused_by_status_or_before_the_accept() -> None:

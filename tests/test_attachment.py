@@ -27,6 +27,7 @@ class Application:
         )
         self.app = FastAPI(lifespan=self.lastcall.lifespan)
         self.app.websocket("/ws")(self.endpoint)
+        self.app.websocket("/sdk")(self.sdk)
         self.lastcall.on_connect(self.connected)
         self.lastcall.on_disconnect(self.disconnected)
         self.codes: list[int] = []
@@ -37,6 +38,11 @@ class Application:
         if accept:
             await websocket.accept()
         await self.lastcall.attach(websocket, channels=["news"])
+
+    async def sdk(self, websocket: WebSocket, *, accept: bool = False) -> None:
+        if accept:
+            await websocket.accept()
+        await self.lastcall.attach(websocket, protocol="centrifuge-json", subprotocol="one")
 
     def connected(self, connection: Connection) -> None:
         if self.greeting:
@@ -97,6 +103,19 @@ def test_a_full_worker_says_when_to_come_back(client: TestClient) -> None:
 
     assert refused.value.status_code == 503
     assert int(refused.value.headers["retry-after"]) >= 1
+
+
+def test_an_sdk_is_told_by_a_code_that_lets_it_wait(
+    application: Application, client: TestClient
+) -> None:
+    with client.websocket_connect("/ws"), client.websocket_connect("/ws"):
+        for accept in ("false", "true"):
+            with client.websocket_connect(f"/sdk?accept={accept}", ["one"]) as third:
+                assert third.accepted_subprotocol == (None if accept == "true" else "one")
+                with pytest.raises(WebSocketDisconnect) as closed:
+                    third.receive_text()
+                assert (closed.value.code, closed.value.reason) == (3013, "too many requests")
+        assert application.lastcall.now.worker.connections.count_with_expected == 2
 
 
 def test_whom_the_application_accepted_is_closed_in_words(client: TestClient) -> None:

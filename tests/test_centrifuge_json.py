@@ -98,7 +98,23 @@ def test_replies_carry_the_id_and_never_an_empty_reason() -> None:
 
 
 def test_what_the_server_says_is_a_message() -> None:
-    assert PROTOCOL.notice("bye") == Message(b'{"push":{"message":{"data":"bye"}}}')
+    assert PROTOCOL.notice("bye") == [Message(b'{"push":{"message":{"data":"bye"}}}')]
+
+
+def test_message_holds_so_many_commands() -> None:
+    protocol = CentrifugeJson(max_commands=3)
+
+    assert len(protocol.decode(Message(b"{}\n{}\n{}\n"))) == 3
+    (invalid,) = protocol.decode(Message(b"{}\n{}\n{}\n{}"))
+    assert isinstance(invalid, Invalid)
+    assert invalid.why.code == 3501
+
+
+def test_notice_is_also_a_publication_where_a_channel_is_for_it() -> None:
+    """SDKs that drop messages of the server hear it there."""
+    assert CentrifugeJson(notice_channel='"').notice("bye")[1:] == [
+        Message(b'{"push":{"channel":"\\"","pub":{"data":"bye"}}}')
+    ]
 
 
 def test_leaving_server_says_so_in_the_words_of_the_protocol() -> None:

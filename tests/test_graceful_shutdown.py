@@ -246,7 +246,9 @@ async def test_who_may_be_handed_over_is_not_released_while_there_is_hope() -> N
         scene.shutdown.on_signal(signal.SIGTERM)
         await scene.put_forward(HOPE_TIME / 2)
         assert transport.closed is None
+        assert not scene.shutdown.turns_away
         await scene.put_forward(HOPE_TIME)
+        assert scene.shutdown.turns_away
         assert transport.closed == (3001, "server is shutting down, come back", False)
     assert returning not in scene.connections
 

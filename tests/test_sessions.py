@@ -265,6 +265,33 @@ def test_history_goes_both_ways(speaker: SessionClient) -> None:
     )
 
 
+def test_everybody_is_subscribed_to_the_channel_for_notices() -> None:
+    lastcall = Lastcall(
+        allow_anonymous=True, shutdown_notice_channel="news:server", namespaces={"news": NEWS}
+    )
+    with serving(lastcall) as client, session(client) as speaker:
+        assert list(speaker.connect()["subs"]) == ["news:server"]
+        assert client.portal is not None
+        client.portal.call(lastcall.now.worker.connections.notify_all, "bye")
+        assert speaker.hear() == {"push": {"message": {"data": "bye"}}}
+        assert speaker.hear() == {"push": {"channel": "news:server", "pub": {"data": "bye"}}}
+
+
+def test_who_asks_too_often_is_told_to_be_patient() -> None:
+    lastcall = Lastcall(
+        allow_anonymous=True, publish_rate=0.5, rate_burst=4, namespaces={"news": NEWS}
+    )
+    with serving(lastcall) as client, connected(client) as speaker:
+        answers = [speaker.ask("publish", channel="news:a", data=n) for n in range(4)]
+        assert answers == [{}, {}] + 2 * [
+            {"error": {"code": 111, "message": "too many requests", "temporary": True}}
+        ]
+        assert speaker.ask("subscribe", channel="news:a")["positioned"] is True
+        assert "lastcall_limited_total{" in client.get("/metrics").text
+        with connected(client) as another:
+            assert another.ask("publish", channel="news:a", data=9) == {}
+
+
 def test_application_decides_who_may(lastcall: Lastcall) -> None:
     asked: list[tuple[str, ...]] = []
 

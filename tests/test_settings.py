@@ -295,6 +295,11 @@ def test_settings_that_do_not_fit_together_are_refused() -> None:
     assert refusal(user_personal_channel_namespace="user") == (
         "user_personal_channel_namespace is 'user', but there is no such namespace"
     )
+    assert refusal(max_channels=1000) == "max_commands must be more than max_channels"
+    assert refusal(shutdown_notice_channel="server:all") == (
+        "the namespace of shutdown_notice_channel is 'server', but there is no such namespace"
+    )
+    assert load_settings(shutdown_notice_channel="notices").shutdown_notice_channel == "notices"
 
 
 def test_home_directory_is_found(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

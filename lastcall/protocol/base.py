@@ -52,7 +52,7 @@ class ClientProtocol(Hashable, Protocol):
         """Tell a client of a publication."""
         ...
 
-    def notice(self, text: str) -> Message:
+    def notice(self, text: str) -> Sequence[Message]:
         """Tell a client something about the server: a heartbeat, a shutdown."""
         ...
 

@@ -70,13 +70,26 @@ class CentrifugeJson:
     reconnects = True
     ping = Message(b"{}")
 
-    def __init__(self, shows_offsets: Callable[[str], bool] = lambda _: True) -> None:
-        """Name offsets where *shows_offsets* (by channel): elsewhere no client can use them."""
+    def __init__(
+        self,
+        shows_offsets: Callable[[str], bool] = lambda _: True,
+        notice_channel: str = "",
+        max_commands: int = 1000,
+    ) -> None:
+        """Name offsets where *shows_offsets* (by channel): elsewhere no client can use them.
+
+        Notices are publications of *notice_channel*, too, if there is one. A message may hold
+        *max_commands*.
+        """
+        self._max_commands = max_commands
         self._shows_offsets = shows_offsets
+        self._notice_channel = notice_channel
 
     def decode(self, message: Message) -> Sequence[Command]:
         """One command for each line, up to the first that is not of this protocol."""
-        lines = message.data.removesuffix(b"\n").split(b"\n")
+        lines = message.data.removesuffix(b"\n").split(b"\n", self._max_commands)
+        if len(lines) > self._max_commands:
+            return (Invalid(BadRequest()),)
         commands: list[Command] = []
         for line in lines:
             try:
@@ -124,9 +137,14 @@ class CentrifugeJson:
         channel = _ENCODER.encode(push.channel)
         return Message(b'{"push":{"channel":%b,"%b":%b}}' % (channel, kind, content))
 
-    def notice(self, text: str) -> Message:
+    def notice(self, text: str) -> Sequence[Message]:
         """A message of the server: `message` events of those SDKs that have them."""
-        return Message(b'{"push":{"message":{"data":%b}}}' % _ENCODER.encode(text))
+        told = _ENCODER.encode(text)
+        notices = [Message(b'{"push":{"message":{"data":%b}}}' % told)]
+        if self._notice_channel:
+            channel = _ENCODER.encode(self._notice_channel)
+            notices.append(Message(b'{"push":{"channel":%b,"pub":{"data":%b}}}' % (channel, told)))
+        return notices
 
     def farewell(self, why: Disconnect) -> tuple[int, str]:
         """The protocol's own codes; a leaving server is 3001."""

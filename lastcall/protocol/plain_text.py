@@ -22,9 +22,9 @@ class PlainText:
         """Text as text, binary as binary."""
         return Message(publication.data, publication.kind is Kind.BINARY)
 
-    def notice(self, text: str) -> Message:
+    def notice(self, text: str) -> Sequence[Message]:
         """The text itself."""
-        return Message(text.encode())
+        return (Message(text.encode()),)
 
     def farewell(self, why: Disconnect) -> tuple[int, str]:
         """The code and reason of *why*: they are meant for people."""

@@ -22,6 +22,12 @@ async def signed_in(websocket: WebSocket) -> None:
     )
 
 
+@app.websocket("/plain")
+async def plain(websocket: WebSocket) -> None:
+    """A client that speaks no protocol of the SDKs."""
+    await lastcall.attach(websocket)
+
+
 @lastcall.on_subscribe("asked:*")
 async def may_subscribe(_connection: Connection, channel: str) -> bool:
     """Some may."""
