@@ -15,6 +15,7 @@ from lastcall.node import ThisNode
 from lastcall.protocol.base import ClientProtocol
 from lastcall.protocol.centrifuge_json import CentrifugeJson
 from lastcall.protocol.plain_text import PlainText
+from lastcall.revocation_file import RevocationFile
 from lastcall.revoking import Revoking
 from lastcall.rulebook import Rulebook
 from lastcall.server_methods import ServerMethods
@@ -40,6 +41,8 @@ class Loop:
     """Hears that a connection came or went."""
     turns_away: Callable[[], bool] = lambda: False
     """Whether clients that come back by themselves shall do so later."""
+    revocation_file: RevocationFile | None = None
+    """Where revocations outlive all workers; None: they do not."""
 
 
 def assemble(
@@ -53,7 +56,7 @@ def assemble(
     presence = Presence(broker, hub, everyone, loop.later)
     session_channels = SessionChannels(rules, Subscribing(broker, hub, interest), presence)
     requests = SessionCommands(rules, broker, presence, session_channels, crowd)
-    revoking = Revoking(everyone, rules.tokens.revocations, connections)
+    revoking = _revoking(rules, everyone, connections, loop)
     orders = UserOrders(rules, everyone, connections, commands, session_channels)
     methods = ServerMethods(rules, broker, everyone, presence, orders=orders, revoking=revoking)
     return Worker(
@@ -85,6 +88,12 @@ def _everyone(
     everyone = Everyone(broker, hub, interest, coordinator)
     ThisNode(hub, connections, everyone)
     return everyone
+
+
+def _revoking(
+    rules: Rulebook, everyone: Everyone, connections: ConnectionManager, loop: Loop
+) -> Revoking:
+    return Revoking(everyone, rules.tokens.revocations, connections, loop.revocation_file)
 
 
 def _by_name(*protocols: ClientProtocol) -> dict[str, ClientProtocol]:

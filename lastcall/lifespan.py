@@ -17,7 +17,7 @@ from lastcall.assembly import Loop, assemble
 from lastcall.collector import start_up_spared
 from lastcall.commands import Commands
 from lastcall.connection import Connection
-from lastcall.errors import PartDied, ServerShutdown
+from lastcall.errors import PartDied, ServerShutdown, SettingsError
 from lastcall.graceful_shutdown import GracefulShutdown, Why
 from lastcall.handover_receiver import HandoverReceiver
 from lastcall.handover_sender import HandoverSender
@@ -25,8 +25,10 @@ from lastcall.heartbeat import run_heartbeat
 from lastcall.host import Host
 from lastcall.logs import log_event, logger
 from lastcall.moving import Mover
-from lastcall.neighbourhood import Neighbourhood, find_neighbourhood
+from lastcall.neighbourhood import Neighbourhood, default_state_dir, find_neighbourhood
+from lastcall.revocation_file import RevocationFile
 from lastcall.rulebook import Rulebook
+from lastcall.settings import Settings
 from lastcall.socket_handover import socket_path
 from lastcall.stop_limit import StopLimit, limit_in_force
 from lastcall.systemd import stop_timeout
@@ -117,7 +119,12 @@ class RunningWorker:
         self.worker = assemble(
             rules,
             Commands(rules.endpoints, self._start, _report, rate, _outcome),
-            Loop(self._later, self._changed, lambda: self.shutdown.turns_away),
+            Loop(
+                self._later,
+                self._changed,
+                lambda: self.shutdown.turns_away,
+                _revocation_file(rules.settings),
+            ),
             neighbourhood.broker,
             neighbourhood.coordinator,
         )
@@ -165,6 +172,7 @@ class RunningWorker:
             return
         if self._meeting_place is not None:
             start(self._guard, "the hand-over", self._run_receiver)
+        await self.worker.revoking.remember()
         await self._join_the_others()
         start(self._guard, "the clock", self._run_clock)
         start(self._guard, "the watch on the server", self._watch_server)
@@ -325,6 +333,14 @@ class RunningWorker:
             limit=limit.name if self._host.drains else "reload",
             run_dir=str(neighbourhood.path),
         )
+
+
+def _revocation_file(settings: Settings) -> RevocationFile | None:
+    """Where revocations are kept, if this user has a place for it."""
+    try:
+        return RevocationFile(settings.state_dir or default_state_dir())
+    except SettingsError:
+        return None
 
 
 async def _outcome(result: Awaitable[object]) -> None:

@@ -103,6 +103,7 @@ LAYERS = (
             "peer_credentials",
             "process_identity",
             "record_lock",
+            "revocation_file",
             "run_directory",
             "settings_source",
             "systemd_notify",

@@ -4,12 +4,14 @@ import logging
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import msgspec
 import pytest
 from starlette.testclient import TestClient
 
 from lastcall import Lastcall
+from lastcall.revocation_file import NAME
 from lastcall.revocations import Revocation, TokenRevocation
 from lastcall.tokens import make_token
 from tests.api_caller import KEY, NAMESPACES, Caller
@@ -138,6 +140,38 @@ def test_new_worker_learns_what_the_others_know(lastcall: Lastcall) -> None:
         assert client.portal is not None
         client.portal.call(worker.revoking.learn)
         assert one.closed() == REFUSED
+
+
+def test_revocations_outlive_the_server(lastcall: Lastcall) -> None:
+    with serving(lastcall) as client:
+        assert Caller(client).call("revoke_token", uid="a", expire_at=now() + 60) == {}
+        assert Caller(client).call("invalidate_user_tokens", user="8") == {}
+    # Another process would know nothing but what is on the disk; nor does another `Lastcall`.
+    settings = lastcall.settings
+    with serving(Lastcall(settings)) as client:
+        assert is_refused(client, token(jti="a"))
+        assert is_refused(client, token("8"))
+        with holder(client, token(jti="b")):
+            pass
+
+
+def test_revocation_that_would_not_outlive_the_server_is_an_error_and_holds(
+    client: TestClient, api: Caller, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "state").write_text("no directory")
+
+    assert api.call("revoke_token", uid="a") == 100
+    assert is_refused(client, token(jti="a"))
+    assert "would not outlive a restart" in caplog.text
+
+
+def test_start_goes_on_where_revocations_cannot_be_read(
+    lastcall: Lastcall, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "state" / NAME).mkdir(parents=True)
+
+    with serving(lastcall) as client, holder(client, token()):
+        assert NAME in caplog.text
 
 
 def test_too_many_revocations_are_an_error(
