@@ -218,8 +218,16 @@ class Settings(LimitSettings):
         return self
 
 
+def _demo() -> dict[str, ChannelOptions]:
+    """For the page's second tab. Like every namespace it lets nobody in by itself."""
+    everything_kept = ChannelOptions(
+        history_size=1000, force_recovery=True, presence=True, join_leave=True
+    )
+    return {"demo": everything_kept}
+
+
 class ServerSettings(Settings):
-    """What `create_app` goes by: the same, with heartbeat and announcements on."""
+    """What `create_app` goes by: the same, with heartbeat, announcements and a namespace to try."""
 
     heartbeat_interval: Seconds = Field(
         default=10,
@@ -228,4 +236,8 @@ class ServerSettings(Settings):
     announcements: bool = Field(
         default=True,
         description="Tell a channel's clients who connects and disconnects.",
+    )
+    namespaces: Namespaces = Field(
+        default_factory=_demo,
+        description="Namespaces, each with the options of its channels.",
     )

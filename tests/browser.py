@@ -175,15 +175,17 @@ class Tab:
         if key == "Enter":
             stroke |= {"text": "\r", "windowsVirtualKeyCode": 13}
         else:
-            stroke |= {"windowsVirtualKeyCode": {"Backspace": 8, "Tab": 9}[key]}
+            stroke |= {"windowsVirtualKeyCode": {"ArrowLeft": 37, "Backspace": 8, "Tab": 9}[key]}
         self.command("Input.dispatchKeyEvent", type="keyDown", **stroke)
         self.command("Input.dispatchKeyEvent", type="keyUp", **stroke)
 
     def click(self, selector: str) -> None:
-        """Click in the middle of the first such element."""
+        """Click in the middle of the first such element, brought into view if it is not."""
         place = self.evaluate(
             f"""(() => {{
-                const box = document.querySelector({json.dumps(selector)}).getBoundingClientRect();
+                const element = document.querySelector({json.dumps(selector)});
+                element.scrollIntoViewIfNeeded();
+                const box = element.getBoundingClientRect();
                 return {{x: box.x + box.width / 2, y: box.y + box.height / 2}};
             }})()"""
         )

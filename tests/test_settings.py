@@ -43,6 +43,9 @@ def test_defaults_of_the_library_and_of_the_server() -> None:
     assert (library.heartbeat_interval, library.announcements) == (0, False)
     assert (server.heartbeat_interval, server.announcements) == (10, True)
     assert library.shutdown_timeout == server.shutdown_timeout == 1800
+    assert (library.namespaces, list(server.namespaces)) == ({}, ["demo"])
+    rights = [name for name in server.namespaces["demo"].set_options() if name.startswith("allow_")]
+    assert rights == []
 
 
 def test_argument_wins_over_environment_over_file_over_default(

@@ -1,4 +1,4 @@
-"""The chat page over HTTP: what is served, with which headers, and what it may load."""
+"""The page over HTTP: what is served, with which headers, and what it may load."""
 
 import re
 from collections.abc import AsyncIterator
@@ -8,8 +8,9 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
-from lastcall.settings import Settings
-from lastcall.web.page import MEDIA_TYPES, page_router
+from lastcall.channel_options import ChannelOptions
+from lastcall.settings import ServerSettings, Settings
+from lastcall.web.page import MEDIA_TYPES, SDK_VERSION, page_router
 
 pytestmark = pytest.mark.anyio
 
@@ -17,10 +18,19 @@ FILES = [
     "base.css",
     "page.css",
     "log.css",
+    "channels.css",
     "page.js",
+    "tabs.js",
     "connection.js",
     "log.js",
     "outbox.js",
+    "channels.js",
+    "advice.js",
+    "counter.js",
+    "entries.js",
+    "tally.js",
+    "centrifuge.js",
+    "licences.txt",
     "icon.svg",
 ]
 
@@ -113,7 +123,7 @@ async def test_head_answers_like_get_without_a_body(client: httpx.AsyncClient) -
     assert answer.headers["Content-Length"] == (await client.get("/")).headers["Content-Length"]
 
 
-@pytest.mark.parametrize("name", ["index.html", "absent.js", "..%2Fpage.py", "%00", ""])
+@pytest.mark.parametrize("name", ["index.html", "sdk.json", "absent.js", "..%2Fpage.py", "%00", ""])
 async def test_nothing_else_is_served(client: httpx.AsyncClient, name: str) -> None:
     assert (await client.get(f"/static/{name}")).status_code == 404
 
@@ -139,6 +149,7 @@ async def test_the_page_works_under_a_prefix_and_a_root_path() -> None:
             if address:
                 assert (await client.get(str(page.url.join(address)))).status_code == 200
         assert data_of(page.text)["data-websocket-path"] == "ws"
+        assert data_of(page.text)["data-connection-path"] == "connection/websocket"
 
 
 async def test_texts_of_the_settings_reach_the_script_unchanged_and_escaped() -> None:
@@ -171,3 +182,33 @@ async def test_the_pages_tag_is_its_version_and_changes_with_the_settings() -> N
         assert page.headers["ETag"] == f'"{data_of(page.text)["data-version"]}"'
         versions.add(page.headers["ETag"])
     assert len(versions) == 2
+
+
+@pytest.mark.parametrize(
+    ("settings", "channel"),
+    [
+        (Settings.model_construct(), "lobby"),
+        (ServerSettings.model_construct(), "demo:lobby"),
+        (Settings.model_construct(channels=ChannelOptions(history_size=1)), "lobby"),
+        (
+            Settings.model_construct(
+                namespaces={
+                    "plain": ChannelOptions(),
+                    "kept": ChannelOptions(history_size=9),
+                    "full": ChannelOptions(history_size=5, presence=True),
+                }
+            ),
+            "full:lobby",
+        ),
+    ],
+    ids=["library", "server", "no namespace", "several namespaces"],
+)
+async def test_the_second_tab_begins_with_the_channel_that_shows_most(
+    settings: Settings, channel: str
+) -> None:
+    async with client_of(settings) as client:
+        assert data_of((await client.get("/")).text)["data-channel"] == channel
+
+
+async def test_the_page_names_the_sdk_that_it_ships(client: httpx.AsyncClient) -> None:
+    assert f"centrifuge {SDK_VERSION}" in (await client.get("/")).text

@@ -1,6 +1,7 @@
-"""The chat page: one document and its files, which no one else's script may touch."""
+"""The page: a chat, and channels with the official SDK. No one else's script may touch it."""
 
 import hashlib
+import json
 from dataclasses import dataclass
 from html import escape
 from importlib.resources import files
@@ -9,6 +10,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Header, HTTPException, Response
 
+from lastcall.channel_options import ChannelOptions
 from lastcall.settings import Settings
 
 MEDIA_TYPES = {
@@ -16,6 +18,7 @@ MEDIA_TYPES = {
     "html": "text/html; charset=utf-8",
     "js": "text/javascript; charset=utf-8",
     "svg": "image/svg+xml",
+    "txt": "text/plain; charset=utf-8",
 }
 
 # Everything from this server, nothing inline, and no string ever parsed as HTML: what somebody
@@ -58,26 +61,36 @@ class StaticFile:
         return Response(self.body, media_type=self.media_type, headers=headers)
 
 
-def _packaged() -> dict[str, bytes]:
-    directory = files(__package__) / "static"
-    return {file.name: file.read_bytes() for file in directory.iterdir() if file.is_file()}
+def _packaged(directory: str) -> dict[str, bytes]:
+    found = (files(__package__) / directory).iterdir()
+    return {file.name: file.read_bytes() for file in found if file.is_file()}
 
 
 # Read at import, once: a request must not wait for a disk.
-_FILES = _packaged()
+_SDK = _packaged("sdk")
+_FILES = _packaged("static") | _SDK
+SDK_VERSION: str = json.loads(_SDK["sdk.json"])["version"]
+"""Of the npm package `centrifuge` whose browser build is part of the page; see `scripts/sdk`."""
 
 
-def page_router(settings: Settings, *, websocket_path: str = "/ws") -> APIRouter:
-    """Serve the chat page at `/` and its files under `/static/`.
+def page_router(
+    settings: Settings,
+    *,
+    websocket_path: str = "/ws",
+    connection_path: str = "/connection/websocket",
+) -> APIRouter:
+    """Serve the page at `/` and its files under `/static/`.
 
     The page refers to everything relative to itself, so it works under any prefix, `root_path` or
-    proxy; *websocket_path* is counted from the same place (`/ws` beside a page under `/chat/` is
-    `/chat/ws`).
+    proxy; *websocket_path* and *connection_path* are counted from the same place (`/ws` beside a
+    page under `/chat/` is `/chat/ws`).
     """
     router = APIRouter(include_in_schema=False)
-    page = _page(settings, websocket_path)
+    page = _page(settings, websocket_path, connection_path)
     static = {
-        name: StaticFile.of(name, body) for name, body in _FILES.items() if name != "index.html"
+        name: StaticFile.of(name, body)
+        for name, body in _FILES.items()
+        if name not in ("index.html", "sdk.json")
     }
     methods = ["GET", "HEAD"]
 
@@ -96,7 +109,7 @@ def page_router(settings: Settings, *, websocket_path: str = "/ws") -> APIRouter
     return router
 
 
-def _page(settings: Settings, websocket_path: str) -> StaticFile:
+def _page(settings: Settings, websocket_path: str, connection_path: str) -> StaticFile:
     """The page with what its script must know of the settings, as escaped attributes.
 
     Its tag changes with each of its files and settings. The page knows it as its version, so that
@@ -109,11 +122,26 @@ def _page(settings: Settings, websocket_path: str) -> StaticFile:
         "shutdown_notice": settings.shutdown_notice,
         "shutdown_notice_interval": f"{settings.shutdown_notice_interval:g}",
         "max_message_size": str(settings.max_message_size),
+        "connection_path": connection_path.lstrip("/"),
+        "channel": _first_channel(settings),
+        "sdk_version": SDK_VERSION,
     }
     values["version"] = _digest(repr((sorted(_FILES.items()), values)).encode())
     template = Template(_FILES["index.html"].decode())
     body = template.substitute({name: _attribute(value) for name, value in values.items()})
     return StaticFile(body.encode(), MEDIA_TYPES["html"], f'"{values["version"]}"')
+
+
+def _first_channel(settings: Settings) -> str:
+    """The channel that the page begins with: one that shows most, of those that are configured."""
+
+    def worth(options: ChannelOptions) -> tuple[bool, bool]:
+        return options.history_size > 0, options.presence
+
+    name, _ = max(
+        [("", settings.channels), *settings.namespaces.items()], key=lambda each: worth(each[1])
+    )
+    return f"{name}:lobby" if name else "lobby"
 
 
 def _digest(content: bytes) -> str:
