@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 import lastcall
+from lastcall.settings import ServerSettings
 
 ROOT = Path(__file__).parent.parent
 PAGES = {
@@ -73,3 +74,31 @@ def test_changelog_speaks_of_what_is_not_yet_released_first() -> None:
     assert sections[0] == "[Unreleased]"
     for section in sections[1:]:
         assert re.fullmatch(r"\[\d+\.\d+\.\d+\] - \d{4}-\d\d-\d\d", section)
+
+
+OWN_VARIABLES = {"LASTCALL_CONFIG", "LASTCALL_MASTER"}
+"""What the environment may hold beside the settings."""
+
+
+@every_page
+def test_settings_named_in_the_text_exist(name: str) -> None:
+    if name == "CHANGELOG.md":
+        return  # Like files.
+    named = set(re.findall(r"\bLASTCALL_[A-Z_]*[A-Z]\b", PAGES[name].read_text()))
+    known = {f"LASTCALL_{field.upper()}" for field in ServerSettings.model_fields}
+
+    assert named <= known | OWN_VARIABLES
+
+
+def test_quick_starts_show_what_the_examples_do() -> None:
+    """Each line of their Python is in an example: as it is, but for the decorators' docstrings."""
+    examples = "\n".join(path.read_text() for path in (ROOT / "examples").glob("*.py"))
+    page = PAGES["docs/quick-starts.md"].read_text()
+    lines = [
+        line.strip()
+        for block in re.findall(r"^```python$(.*?)^```$", page, flags=re.MULTILINE | re.DOTALL)
+        for line in block.splitlines()
+    ]
+
+    assert len(lines) > 20
+    assert [line for line in lines if line not in examples] == []

@@ -1,6 +1,7 @@
 """Every example runs as its docstring says, with real clients, and leaves when it is told to."""
 
 import contextlib
+import os
 import signal
 import subprocess
 import sys
@@ -9,8 +10,12 @@ from collections.abc import AsyncIterator, Iterator
 import anyio
 import httpx
 import pytest
+from anyio import to_thread
+from anyio.streams.text import TextReceiveStream
 
 from lastcall.settings import SHUTDOWN_NOTICE
+from tests.browser import Browser
+from tests.channels_page import fill, until_subscribed, until_text
 from tests.clients import PATIENCE, Client, clients
 from tests.server_process import ROOT, ServerProcess, run_server
 
@@ -55,7 +60,7 @@ def test_every_example_has_a_test() -> None:
 def test_every_example_says_how_it_is_run() -> None:
     for name in EXAMPLES:
         text = (ROOT / "examples" / f"{name}.py").read_text()
-        assert f"    uvicorn examples.{name}:app" in text
+        assert f"    uvicorn examples.{name}:app" in text or f"python -m examples.{name} " in text
         assert len(text.splitlines()) <= 70, f"{name} is too long for an example"
 
 
@@ -184,6 +189,76 @@ async def test_background_publisher(workers: int) -> None:
             await client.hear(is_tick, times=1 + len(list(filter(is_tick, client.heard))))
         ticks = list(filter(is_tick, client.heard))
         assert len(set(ticks)) == len(ticks)
+
+
+def test_news_in_a_browser(browser: Browser) -> None:
+    with (
+        run_example("news_in_a_browser", workers=2, shutdown_timeout=0) as server,
+        browser.tab(f"http://127.0.0.1:{server.port}/") as tab,
+    ):
+        until_text(tab, "#state", "live")
+        tell_news(server, "It rains.")
+        until_text(tab, "#news", "It rains.")
+        # Two workers; one is killed, perhaps ours. Whoever hears of it afterwards missed it.
+        os.kill(server.worker_pids()[0], signal.SIGKILL)
+        tell_news(server, "It has stopped.")
+        until_text(tab, "#news", "It has stopped.")
+        assert tab.texts("#news li") == ["It rains.", "It has stopped."]
+        assert tab.complaints() == []
+        server.send_signal(signal.SIGTERM)
+
+
+def tell_news(server: ServerProcess, text: str) -> None:
+    answer = httpx.post(f"http://127.0.0.1:{server.port}/news", json=text, trust_env=False)
+    assert answer.status_code == 200, answer.text
+
+
+async def test_news_in_python() -> None:
+    with run_example("news_in_a_browser") as server, anyio.fail_after(30):
+        line = [
+            sys.executable,
+            "-m",
+            "examples.news_in_python",
+            url(server, "/connection/websocket"),
+        ]
+        async with await anyio.open_process(line, cwd=ROOT, stderr=None) as reader:
+            assert reader.stdout is not None
+            said = TextReceiveStream(reader.stdout)
+            assert await said.receive() == "live\n"
+            await to_thread.run_sync(tell_news, server, "It rains.")
+            assert await said.receive() == "1 It rains.\n"
+            reader.terminate()
+        server.send_signal(signal.SIGTERM)
+
+
+def test_login(browser: Browser) -> None:
+    with (
+        run_example("login", shutdown_timeout=0) as server,
+        browser.tab(f"http://127.0.0.1:{server.port}/#channels") as tab,
+    ):
+        until_text(tab, "#advice", "No connection to /live yet")
+        tab.evaluate("fetch('/login/ada', { method: 'POST' }).then(() => null)")
+        tab.click("#connect")
+        until_text(tab, "#advice", "You may not subscribe to room:lobby.")
+        fill(tab, "#channel", "room:cellar")
+        tab.press("Enter")
+        until_text(tab, "#advice", "You may not subscribe to room:cellar.")
+        fill(tab, "#channel", "room:kitchen")
+        tab.press("Enter")
+        until_subscribed(tab)
+        until_text(tab, "#people", "ada, this page")
+
+        heard = tab.evaluate(
+            """new Promise((heard) => {
+                const ada = new Centrifuge(`ws://${location.host}/live`);
+                ada.on("publication", ({ channel, data }) => heard([channel, data]));
+                ada.on("connected", () => fetch("/remind/ada", { method: "POST" }));
+                ada.connect();
+            })"""
+        )
+        assert heard == ["user-ada", "ada is waiting for you."]
+        assert tab.complaints() == []
+        server.send_signal(signal.SIGTERM)
 
 
 def is_tick(heard: str | bytes) -> bool:

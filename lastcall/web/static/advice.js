@@ -63,7 +63,7 @@ export function whyRefused({ code, reason }, channel, hasUser) {
   if (code === 103) {
     const lines = ["allow_subscribe_for_client = true"];
     if (!hasUser) lines.push("allow_subscribe_for_anonymous = true");
-    return ["You may not subscribe to this channel. This opens it:", options(channel, ...lines)];
+    return [`You may not subscribe to ${channel}. This opens it:`, options(channel, ...lines)];
   }
   if (code === 105) return ["The token has subscribed this page to the channel already. Take another channel."];
   if (code === 107) return ["The server does not take this as the name of a channel."];
