@@ -10,11 +10,13 @@ from lastcall.errors import (
     BrokerUnavailable,
     Disconnect,
     LastcallError,
+    Refused,
     SettingsError,
     UnrecoverablePosition,
 )
 from lastcall.lastcall import Endpoint, Lastcall
 from lastcall.settings import ServerSettings, Settings
+from lastcall.verdicts import Edited, Identity, Permit
 from lastcall.web.page import page_router
 
 __all__ = [
@@ -22,10 +24,14 @@ __all__ = [
     "Connection",
     "Disconnect",
     "Draining",
+    "Edited",
     "Endpoint",
+    "Identity",
     "Lastcall",
     "LastcallError",
+    "Permit",
     "Publication",
+    "Refused",
     "RemoteAddress",
     "ServerSettings",
     "Settings",

@@ -17,7 +17,7 @@ from starlette.websockets import WebSocket
 from lastcall.admission import Admission
 from lastcall.attachment import Terms, attach
 from lastcall.broker.base import Kind, StreamPosition
-from lastcall.channel_hooks import OnPublish, OnRpc, OnSubscribe
+from lastcall.channel_hooks import OnAuthenticate, OnPublish, OnRefresh, OnRpc, OnSubscribe
 from lastcall.draining import Draining
 from lastcall.errors import SettingsError
 from lastcall.health import health_router
@@ -207,11 +207,32 @@ class Lastcall(Endpoint):
 
         return asyncio.run_coroutine_threadsafe(publish(), loop).result(timeout)
 
+    def on_authenticate[F: OnAuthenticate](self, handler: F) -> F:
+        """Ask ``handler(connection, data)`` who a client of the Centrifuge protocol is.
+
+        Asked about clients that connect without a token, through an endpoint that did not say who
+        they are; *data* is JSON text that the client sent along. An `Identity` is who it is, None
+        nobody that is known: such a client is anonymous, if that is allowed. A `Refused` or a
+        `Disconnect` that is raised is its answer.
+        """
+        self.endpoints.channels.on_authenticate(handler)
+        return handler
+
+    def on_refresh[F: OnRefresh](self, handler: F) -> F:
+        """Ask ``handler(connection)`` who a client still is whose time is over.
+
+        An `Identity` of the same user lets it stay until `expire_at`, anything else ends it with
+        3005. With this function clients do not bring fresh tokens. Where it fails the client stays
+        and it is asked again in a minute.
+        """
+        self.endpoints.channels.on_refresh(handler)
+        return handler
+
     def on_subscribe[F: OnSubscribe](self, pattern: str) -> Callable[[F], F]:
         """Ask ``handler(connection, channel)`` who may subscribe to channels like *pattern*.
 
-        `False` and `Refused` deny, anything else allows. Clients with a token, and those that
-        a user-limited channel names, are not asked about.
+        `False` and `Refused` deny, anything else allows; a `Permit` says more. Clients
+        with a token, and those that a user-limited channel names, are not asked about.
         """
 
         def register(handler: F) -> F:
@@ -223,7 +244,7 @@ class Lastcall(Endpoint):
     def on_publish[F: OnPublish](self, pattern: str) -> Callable[[F], F]:
         """Ask ``handler(connection, channel, data)`` who may publish; *data* is JSON text.
 
-        `False` and `Refused` deny, anything else allows.
+        `False` and `Refused` deny, anything else allows; `Edited` changes what is published.
         """
 
         def register(handler: F) -> F:

@@ -61,13 +61,18 @@ class Ping:
 
 
 @dataclass(frozen=True, slots=True)
+class AskAgain:
+    """Time to ask the application whether the client may stay."""
+
+
+@dataclass(frozen=True, slots=True)
 class Expired:
     """The time of a subscription that the client made is over."""
 
     channel: str
 
 
-type Due = Ping | Expired | Disconnect
+type Due = Ping | AskAgain | Expired | Disconnect
 
 
 class Session(msgspec.Struct, omit_defaults=True):
@@ -83,6 +88,14 @@ class Session(msgspec.Struct, omit_defaults=True):
     stage: Stage = Stage.NEW
     expire_at: float = 0
     """By the wall clock; 0: never."""
+    is_asked_about: bool = False
+    """Whether the application is asked at the end of its time, and the client is not."""
+    ask_at: float = 0
+    """When that is, by the wall clock; 0: never, or it is being asked."""
+    meta: bytes = b""
+    """What the application keeps with the client: a JSON value, or nothing."""
+    headers: tuple[tuple[str, str], ...] = ()
+    """Of its handshake: those that its backend wants."""
     has_token: bool = False
     """Whether it is here by a token, and goes when that is revoked."""
     token_id: str = ""
@@ -115,6 +128,10 @@ class Session(msgspec.Struct, omit_defaults=True):
         except msgspec.MsgspecError as error:
             raise ValueError(f"no session: {error}") from error
 
+    def lasts_until(self, at: float) -> None:
+        """Its time is over at *at* (by the wall clock; 0: never)."""
+        self.ask_at, self.expire_at = (at, 0) if self.is_asked_about else (0, at)
+
     def pong(self) -> bool:
         """The client answered; False: nobody asked."""
         asked, self.pong_by = self.pong_by, 0
@@ -129,6 +146,9 @@ class Session(msgspec.Struct, omit_defaults=True):
         if self._is_over(self.expire_at, timing, now):
             return [ConnectionExpired()]
         dues = list(self._expired(timing, now))
+        if self.ask_at and now >= self.ask_at:
+            self.ask_at = 0
+            dues.append(AskAgain())
         if self.ping_at and beat >= self.ping_at:
             self.ping_at = beat + timing.ping
             self.pong_by = beat + timing.pong
@@ -141,6 +161,7 @@ class Session(msgspec.Struct, omit_defaults=True):
             return max(0.0, self.since + timing.stale - beat)
         ends = [self.expire_at, *(each.expire_at for each in self.subscriptions.values())]
         times = [at + timing.expired - now for at in ends if at]
+        times += [self.ask_at - now] if self.ask_at else []
         times += [at - beat for at in (self.ping_at, self.pong_by) if at]
         return max(0.0, min(times, default=timing.stale))
 

@@ -8,6 +8,7 @@ import msgspec
 from msgspec import UNSET, Raw
 
 from lastcall.broker.base import Broker, Kind, StreamPosition
+from lastcall.channel_hooks import text_of
 from lastcall.channels import Access
 from lastcall.command_limits import CommandLimits
 from lastcall.connection import Connection
@@ -19,7 +20,6 @@ from lastcall.protocol.centrifuge import (
     Empty,
     History,
     HistoryResult,
-    Json,
     Presence,
     PresenceResult,
     PresenceStats,
@@ -42,9 +42,13 @@ from lastcall.session_presence import Presence as Everybody
 from lastcall.session_presence import client_info
 from lastcall.session_subscriptions import SessionSubscriptions, require
 from lastcall.sessions import Answer, session_of
+from lastcall.verdicts import Edited, encoded
 
 if TYPE_CHECKING:
     import asyncio
+
+
+_AS_IT_IS = Edited()
 
 
 class SessionCommands:
@@ -97,6 +101,10 @@ class SessionCommands:
         self._limits.take(request, client=session.client, user=session.user, now=self._beat())
         return self._handlers[type(request)](connection, request)
 
+    def ask_again(self, connection: Connection) -> Awaitable[None]:
+        """See `Requests.ask_again`."""
+        return self._identity.ask_again(connection)
+
     def expired(self, connection: Connection, channel: str) -> None:
         """See `Requests.expired`."""
         self._subscriptions.expired(connection, channel)
@@ -133,15 +141,22 @@ class SessionCommands:
     async def _publish_if(
         self, session: Session, channel: str, data: bytes, permission: Awaitable[object] | object
     ) -> Empty:
-        await require(permission)
-        await self._to_broker(session, channel, data)
+        answer = await require(permission)
+        edited = answer if isinstance(answer, Edited) else _AS_IT_IS
+        await self._to_broker(session, channel, data, edited)
         return Empty()
 
     def _to_broker(
-        self, session: Session, channel: str, data: bytes
+        self, session: Session, channel: str, data: bytes, edited: Edited = _AS_IT_IS
     ) -> "asyncio.Future[StreamPosition]":
-        info = msgspec.json.encode(client_info(session, channel))
-        return self._broker.publish(channel, data, kind=Kind.JSON, about=b'"info":' + info)
+        about = b'"info":' + msgspec.json.encode(client_info(session, channel))
+        if edited.tags:
+            about += b',"tags":' + msgspec.json.encode(edited.tags)
+        if edited.data is not UNSET:
+            data = encoded(edited.data) or b"null"
+        return self._broker.publish(
+            channel, data, kind=Kind.JSON, about=about, idempotency_key=edited.idempotency_key
+        )
 
     async def _history(self, connection: Connection, request: History) -> HistoryResult:
         session, channel, since = session_of(connection), request.channel, request.since
@@ -182,20 +197,17 @@ class SessionCommands:
     # --- what only the application can answer
 
     async def _rpc(self, connection: Connection, request: Rpc) -> RpcResult:
-        called = self._endpoints.channels.for_rpc(request.method)(connection, _text(request.data))
+        answer = self._endpoints.channels.for_rpc(request.method)
+        called = answer(connection, request.method, text_of(request.data))
         result = await called if isinstance(called, Awaitable) else called
-        return RpcResult(Raw(msgspec.json.encode(result)))
+        return RpcResult(Raw(encoded(result) or b"null"))
 
     def _send(self, connection: Connection, request: SendMessage) -> Answer:
         hook = self._endpoints[connection.endpoint].on_message
         if hook is None:
             raise NotAvailable
-        called = hook(connection, _text(request.data))
+        called = hook(connection, text_of(request.data))
         return _done(called) if isinstance(called, Awaitable) else None
-
-
-def _text(value: Json) -> str:
-    return "null" if value is UNSET else bytes(value).decode()
 
 
 async def _done(called: Awaitable[object]) -> Empty:

@@ -1,10 +1,11 @@
 """Who a client is: `connect` and `refresh`, and what the server subscribes it to from the start."""
 
+import logging
 import math
 import random
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 import lastcall
 from lastcall.broker.base import StreamPosition
@@ -16,7 +17,9 @@ from lastcall.errors import (
     BadRequest,
     ChannelLimit,
     ConnectionExpired,
+    Disconnect,
     InsufficientState,
+    InternalError,
     InvalidToken,
     PermissionDenied,
     TokenExpired,
@@ -27,9 +30,15 @@ from lastcall.protocol.centrifuge import Connect, ConnectResult, Refresh, Refres
 from lastcall.rulebook import Rulebook
 from lastcall.session import Session, Stage
 from lastcall.session_channels import Grant, SessionChannels, Wish, seconds_until
-from lastcall.sessions import session_of
+from lastcall.sessions import json_value, session_of
 from lastcall.subscribing import Gone
-from lastcall.tokens import ConnectionClaims
+from lastcall.tokens import ConnectionClaims, ServerSubscription
+from lastcall.verdicts import Identity, encoded
+
+logger = logging.getLogger(__name__)
+
+ASK_AGAIN = 60.0
+"""Seconds until an application that could not be asked about a client is asked again."""
 
 _SERVER_SIDE = Grant(server_side=True)
 
@@ -68,6 +77,9 @@ class SessionIdentity:
         """
         if self._crowd.turns_away():
             raise TooManyRequests
+        session = session_of(connection)
+        # Before anybody is asked about it, and never before the tick that lets it in.
+        session.client = session.client or str(uuid.uuid4())
         claims = await self._claims(connection, request)
         if connection.is_gone:
             raise Gone
@@ -83,8 +95,8 @@ class SessionIdentity:
     ) -> ConnectResult:
         session = session_of(connection)
         session.has_token = bool(request.token)
+        session.is_asked_about = self._hooks.refresh is not None
         self._become(session, claims)
-        session.client = str(uuid.uuid4())
         connection.user = session.user or None
         grants = self._server_side(session, claims, request)
         held = [
@@ -104,6 +116,7 @@ class SessionIdentity:
             pong=True,
             expires=session.expire_at != 0,
             ttl=seconds_until(session.expire_at, self._clock()),
+            data=json_value(claims.data),
             subs={each.wish.channel: go_live(connection, each) for each in held},
         )
 
@@ -114,8 +127,11 @@ class SessionIdentity:
             ConnectionExpired: the token is not fresh.
             InvalidToken: it is of another user, or no token.
             InsufficientState: it wants other server-side subscriptions.
+            BadRequest: the application is asked about it, and no client.
         """
         session = session_of(connection)
+        if session.is_asked_about:
+            raise BadRequest
         try:
             claims = await self._verifier.connection(request.token, self._clock())
         except TokenExpired:
@@ -130,6 +146,37 @@ class SessionIdentity:
             expires=session.expire_at != 0, ttl=seconds_until(session.expire_at, self._clock())
         )
 
+    async def ask_again(self, connection: Connection) -> None:
+        """Let the client stay as long as the application says.
+
+        Raises:
+            ConnectionExpired: not at all.
+        """
+        session, hook = session_of(connection), self._hooks.refresh
+        if hook is None:  # another release knew one
+            raise ConnectionExpired
+        try:
+            asked = hook(connection)
+            identity = await asked if isinstance(asked, Awaitable) else asked
+        except Disconnect:
+            raise
+        except Exception as error:
+            # An application that is away for a minute must not cut its clients off.
+            if not isinstance(error, InternalError):
+                logger.exception("on_refresh failed")
+            session.lasts_until(self._clock() + ASK_AGAIN)
+            return
+        if not identity or identity.user != session.user or self._is_over(identity):
+            raise ConnectionExpired
+        session.lasts_until(identity.expire_at)
+        if identity.info is not None:
+            session.conn_info = encoded(identity.info)
+        if identity.meta is not None:
+            session.meta = encoded(identity.meta)
+
+    def _is_over(self, identity: Identity) -> bool:
+        return 0 < identity.expire_at <= self._clock()
+
     async def _claims(self, connection: Connection, request: Connect) -> ConnectionClaims:
         settings, user = self._settings, connection.user
         if request.token:
@@ -139,6 +186,11 @@ class SessionIdentity:
             if claims.user == ANONYMOUS and not (settings.allow_anonymous or settings.insecure):
                 raise PermissionDenied
             return claims
+        if user is None and self._hooks.who is not None:
+            asked = self._hooks.who(connection, request)
+            identity = await asked if isinstance(asked, Awaitable) else asked
+            if identity:
+                return _claims_of(identity)
         if user is None and not (settings.allow_anonymous or settings.insecure):
             raise BadRequest
         return ConnectionClaims(user or ANONYMOUS)
@@ -146,7 +198,8 @@ class SessionIdentity:
     def _become(self, session: Session, claims: ConnectionClaims) -> None:
         session.user = claims.user
         session.conn_info = claims.info
-        session.expire_at = claims.expire_at or 0
+        session.lasts_until(claims.expire_at or 0)
+        session.meta = claims.meta
         session.token_id = claims.token_id
         session.issued_at = claims.issued_at
         session.token_channels = tuple(claims.subscriptions)
@@ -181,6 +234,22 @@ class SessionIdentity:
         except BadCommand:
             return False
         return access is Access.GRANTED
+
+
+def _claims_of(identity: Identity) -> ConnectionClaims:
+    return ConnectionClaims(
+        identity.user,
+        expire_at=identity.expire_at or None,
+        info=encoded(identity.info),
+        data=encoded(identity.data),
+        meta=encoded(identity.meta),
+        subscriptions={
+            channel: ServerSubscription(
+                info=encoded(permit.info), data=encoded(permit.data), override=permit.override
+            )
+            for channel, permit in identity.permits().items()
+        },
+    )
 
 
 def _wish(channel: str, request: Connect) -> Wish:

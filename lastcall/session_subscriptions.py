@@ -35,6 +35,7 @@ from lastcall.rulebook import Rulebook
 from lastcall.session_channels import Grant, SessionChannels, Wish, seconds_until
 from lastcall.sessions import protocol_of, session_of
 from lastcall.tokens import SubscriptionClaims
+from lastcall.verdicts import Permit, encoded
 
 _NOTHING_MORE = Grant()
 
@@ -145,7 +146,7 @@ class SessionSubscriptions:
                 override=claims.override,
             )
         if access is Access.ASK and hook is not None:
-            await require(hook(connection, channel))
+            return _granted(await require(hook(connection, request)))
         return _NOTHING_MORE
 
     async def _claims(self, connection: Connection, channel: str, token: str) -> SubscriptionClaims:
@@ -155,7 +156,18 @@ class SessionSubscriptions:
         )
 
 
-async def require(permission: Awaitable[object] | object) -> None:
+def _granted(answer: object) -> Grant:
+    if not isinstance(answer, Permit):
+        return _NOTHING_MORE
+    return Grant(
+        info=encoded(answer.info),
+        data=encoded(answer.data),
+        expire_at=answer.expire_at,
+        override=answer.override,
+    )
+
+
+async def require(permission: Awaitable[object] | object) -> object:
     """Take the application's word: False is a no, as is a `Refused` that it raises.
 
     Raises:
@@ -164,6 +176,7 @@ async def require(permission: Awaitable[object] | object) -> None:
     answer = await permission if isinstance(permission, Awaitable) else permission
     if answer is False:
         raise NotPermitted
+    return answer
 
 
 def _refuse_what_we_do_not_have(request: Subscribe) -> None:

@@ -30,7 +30,7 @@ from lastcall.protocol.centrifuge import (
     SubRefresh,
     Subscribe,
 )
-from lastcall.session import Due, Expired, Ping, Session, Stage, Timing
+from lastcall.session import AskAgain, Due, Expired, Ping, Session, Stage, Timing
 from lastcall.subscribing import Gone
 
 if TYPE_CHECKING:
@@ -54,6 +54,10 @@ class Requests(Protocol):
         Where the answer has to come before whatever follows in a channel, what makes it returns
         it in the tick in which the channel goes live.
         """
+        ...
+
+    def ask_again(self, connection: Connection, /) -> Awaitable[None]:
+        """Ask the application whether the client may stay; a `Disconnect` if it may not."""
         ...
 
     def expired(self, connection: Connection, channel: str, /) -> None:
@@ -135,10 +139,20 @@ class Sessions:
         match due:
             case Ping():
                 connection.say(protocol_of(connection).ping)
+            case AskAgain():
+                self._commands.call(connection, partial(self._ask_again, connection))
             case Expired(channel):
                 self._requests.expired(connection, channel)
             case Disconnect():
                 connection.disconnect(due)
+
+    async def _ask_again(self, connection: Connection) -> None:
+        try:
+            await self._requests.ask_again(connection)
+        except Disconnect as why:
+            connection.disconnect(why)
+        if not connection.is_gone:
+            self.watch(connection)
 
     def _execute(self, connection: Connection, command: Command) -> Awaitable[object] | None:
         stage = session_of(connection).stage

@@ -49,6 +49,8 @@ class ConnectionClaims(msgspec.Struct, frozen=True):
     """When the connection needs a fresh token; None: never."""
     info: bytes = b""
     """JSON, or empty: `conn_info` of the client."""
+    data: bytes = b""
+    """JSON, or empty: for the client, with the answer to its connect."""
     meta: bytes = b""
     """JSON, or empty: for hooks and proxies, never for clients."""
     subscriptions: Mapping[str, ServerSubscription] = {}

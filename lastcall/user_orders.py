@@ -168,7 +168,7 @@ class UserOrders:
         refreshed = Refreshed(order.expire_at != 0, seconds_until(order.expire_at, now))
         for connection in self._with_sessions(order):
             session = session_of(connection)
-            session.expire_at = order.expire_at
+            session.lasts_until(order.expire_at)
             if order.info is not UNSET:
                 session.conn_info = bytes(order.info)
             connection.say(protocol_of(connection).push(Push("", refreshed)))

@@ -79,6 +79,7 @@ LAYERS = (
             "tally",
             "token_keys",
             "tokens",
+            "verdicts",
             "websocket_codec",
             "websocket_deflate",
             "websocket_frames",

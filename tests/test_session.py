@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from lastcall.errors import ConnectionExpired, NoPong, Stale, SubscriptionExpired
-from lastcall.session import Due, Expired, Ping, Session, Stage, Subscription, Timing
+from lastcall.session import AskAgain, Due, Expired, Ping, Session, Stage, Subscription, Timing
 
 TIMING = Timing(stale=10, ping=25, pong=8, expired=25)
 NOW = 1_000_000.0
@@ -95,3 +95,22 @@ def test_it_moves_as_it_is() -> None:
 def test_what_is_no_session_is_refused(state: bytes) -> None:
     with pytest.raises(ValueError, match="no session"):
         Session.load(state)
+
+
+def test_application_is_asked_once_at_the_end_of_the_time() -> None:
+    session = connected(is_asked_about=True)
+    session.lasts_until(NOW + 100)
+
+    assert (session.expire_at, rest(session, 0)) == (0, 100)
+    assert due(session, 99) == []
+    assert due(session, 100) == [AskAgain()]
+    assert due(session, 1000) == []
+    session.lasts_until(NOW + 2000)
+    assert rest(session, 1000) == 1000
+
+
+def test_client_is_asked_where_the_application_is_not() -> None:
+    session = connected()
+    session.lasts_until(NOW + 100)
+
+    assert (session.expire_at, session.ask_at) == (NOW + 100, 0)

@@ -33,6 +33,9 @@ class Requests:
             session.expire_at = self._clock() + EXPIRY
         return Empty()
 
+    async def ask_again(self, connection: Connection, /) -> None:
+        raise AssertionError(f"{connection} was asked about")
+
     def expired(self, connection: Connection, channel: str, /) -> None:
         raise AssertionError(f"{connection} has no {channel}")
 
