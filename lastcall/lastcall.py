@@ -113,10 +113,12 @@ class Lastcall(Endpoint):
         self._running: RunningWorker | None = None
         super().__init__(self, "")
         self.router = APIRouter()
+        # First, because routes are tried in order: behind all the others a look-up would be a
+        # tenth of what a connect costs, and after a restart everybody connects.
+        self.router.add_api_websocket_route("/connection/websocket", self._centrifuge)
         self.router.include_router(health_router(self._not_ready))
         self.router.include_router(api_router(self.settings, self._server_methods))
         self.router.include_router(metrics_router(self._metrics))
-        self.router.add_api_websocket_route("/connection/websocket", self._centrifuge)
 
     @property
     def now(self) -> RunningWorker:

@@ -306,3 +306,10 @@ def test_the_server_announces_and_passes_on(run_dir: Path) -> None:
             assert first.receive_text() == 'Client "[testclient]:50000" disconnected.'
 
     assert list(run_dir.rglob("*")) == []
+
+
+def test_who_connects_is_looked_for_first_among_the_routes() -> None:
+    """Routes are tried in order, and the server API has many."""
+    first = Lastcall().router.routes[0]
+
+    assert getattr(first, "path", "") == "/connection/websocket"
