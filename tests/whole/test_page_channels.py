@@ -217,6 +217,18 @@ def test_what_a_channel_does_not_allow_is_said_in_words(browser: Browser) -> Non
         assert tab.evaluate("document.querySelector('#publish').disabled")
 
 
+def test_a_server_that_takes_nobody_any_more_is_waited_for(browser: Browser) -> None:
+    with (
+        run_server(shutdown_timeout=20, **OPEN) as server,
+        browser.tab(f"http://127.0.0.1:{server.port}/") as chat,
+        channels_tab(browser, server) as tab,
+    ):
+        until_phase(chat, "open")  # who stays, so that the server does as well
+        until_subscribed(tab)
+        server.send_signal(signal.SIGTERM)
+        until_text(tab, "#session-text", "Server is busy or leaving, trying again")
+
+
 def test_a_token_that_is_over_is_said(browser: Browser) -> None:
     with (
         run_server(token_secret=SECRET) as server,

@@ -11,6 +11,8 @@ import { websocketUrl } from "./connection.js";
 const HISTORY_PAGE = 20;
 /** Who comes and goes may come and go in crowds; they are asked for once. */
 const PRESENCE_REST = 300;
+/** What a server answers that takes nobody at the moment. */
+const TOO_MANY = 111;
 
 const byId = (id) => document.getElementById(id);
 const settings = document.documentElement.dataset;
@@ -86,8 +88,9 @@ function connect() {
   on("connecting", ({ code }) => connecting(code));
   on("connected", connected);
   on("disconnected", (why) => disconnected(why, token !== ""));
-  on("error", ({ type }) => {
+  on("error", ({ type, error }) => {
     if (type === "transport" && own === "") advise(noAnswer(settings.connectionPath));
+    if (type === "connect" && error.code === TOO_MANY) show("waiting", "Server is busy or leaving, trying again");
   });
   // A shutdown notice. What else an application sends is not ours to explain.
   on("message", ({ data }) => {
