@@ -1,9 +1,10 @@
 """A connection on its way to a channel's head: nothing that it hears is lost or doubled.
 
 Pure. The hub knows who is on the way (`Hub.hold`); what lies between the position and the head is
-for the broker's history, which somebody asks meanwhile.
+for the broker's history, which somebody asks meanwhile, or in what was remembered.
 """
 
+from collections import deque
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
 
 MAX_HELD = 10_000
 """Publications that may come while the history is asked; past it the connection is lost to them."""
+MAX_REMEMBERED = 1_000
+"""Publications of one channel."""
 
 
 class CatchUp:
@@ -95,3 +98,30 @@ class CatchUp:
         if new:
             self.position = StreamPosition(offset, epoch)
         return new
+
+
+class Remembered:
+    """What was published in a channel since we began to listen, for those who come soon.
+
+    Whoever has heard a channel elsewhere lacks a publication or two here, and would wait for the
+    broker's history because of them.
+    """
+
+    __slots__ = ("_heard",)
+
+    def __init__(self) -> None:
+        """Remember nothing yet."""
+        self._heard: deque[Publication] = deque(maxlen=MAX_REMEMBERED)
+
+    def take(self, publication: Publication) -> None:
+        """Remember what was published now."""
+        self._heard.append(publication)
+
+    def between(
+        self, position: StreamPosition, head: StreamPosition
+    ) -> Sequence[Publication] | None:
+        """All that lies behind *position*, up to *head*; None: not all of it is remembered."""
+        found = [each for each in self._heard if each.epoch == head.epoch]
+        found = [each for each in found if position.offset < each.offset <= head.offset]
+        is_all = position.epoch == head.epoch and len(found) == head.offset - position.offset
+        return found if is_all else None

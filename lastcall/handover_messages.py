@@ -3,15 +3,14 @@
     leaving worker          ready worker
     Hello         →                     how many, of which channels; nothing is frozen yet
                   ←         Welcome     subscribed to them; or a refusal
-    Offer         →                     the states; beside them the claims and the sockets
-                  ←         Prepared    which of them cannot be taken
-    Commit        →                     what else they have to hear
+    Offer         →                     the states; beside them the sockets and the claims
                   ←         Done        it serves those that it could claim
+    Postscript    →                     what they were told here in the meantime, if anything
 
 No message says whose a connection is: who claims it first has it (`socket_handover.Claims`). The
-leaving worker takes back what is left of the claims when the other has not done it all in time; the
-ready one claims when it is told to, and when the stream ends without a word, which means death.
-docs/decisions/hand-over.md says what happens when which of the two dies.
+ready worker claims and serves at once; the leaving one takes back what is left of the claims when
+the other is done, has not done it all in time, or is dead. docs/decisions/hand-over.md says what
+happens when which of the two dies.
 """
 
 import msgspec
@@ -39,30 +38,13 @@ class Welcome(msgspec.Struct, frozen=True, tag="welcome"):
 
 
 class Offer(msgspec.Struct, frozen=True, tag="offer"):
-    """Frozen connections; the claims and their sockets come with the same bytes, in this order."""
+    """Frozen connections: claim them, and go on with them.
+
+    The sockets come with the same bytes, in this order, and then the claims.
+    """
 
     states: list[bytes]
     """Each a `ConnectionState`: one that cannot be read is refused without harm to the others."""
-
-
-class Prepared(msgspec.Struct, frozen=True, tag="prepared"):
-    """They can go on here, but for those in *refused*, by their place: they stay where they are."""
-
-    refused: list[int]
-
-
-class Late(msgspec.Struct, frozen=True):
-    """What a connection's own worker wrote to it while it was frozen."""
-
-    frames: list[bytes] = []
-    closed: tuple[int, str] | None = None
-
-
-class Commit(msgspec.Struct, frozen=True, tag="commit"):
-    """Claim them, and go on with them."""
-
-    late: dict[int, Late] = {}
-    """By their place in the offer; most have nothing."""
 
 
 class Done(msgspec.Struct, frozen=True, tag="done"):
@@ -72,7 +54,21 @@ class Done(msgspec.Struct, frozen=True, tag="done"):
     """Messages that they got only now, because they were published meanwhile."""
 
 
-type HandoverMessage = Hello | Welcome | Offer | Prepared | Commit | Done
+class Late(msgspec.Struct, frozen=True):
+    """What a connection's last worker wrote to it after it was frozen."""
+
+    frames: list[bytes] = []
+    closed: tuple[int, str] | None = None
+
+
+class Postscript(msgspec.Struct, frozen=True, tag="postscript"):
+    """Let them have this as well."""
+
+    late: dict[int, Late]
+    """By their place in the offer; most have nothing."""
+
+
+type HandoverMessage = Hello | Welcome | Offer | Done | Postscript
 
 
 class ConnectionState(msgspec.Struct, frozen=True, kw_only=True):

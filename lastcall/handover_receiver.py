@@ -1,25 +1,19 @@
-"""The ready worker's side of a hand-over: what it takes, and when it is sure that it is its own."""
+"""The ready worker's side of a hand-over: what it can take it claims, and serves at once."""
 
 import logging
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import anyio
 import anyio.abc
 
+from lastcall.catch_up import Remembered
+from lastcall.connection import Connection
 from lastcall.errors import BrokerUnavailable, InsufficientState
-from lastcall.handover_messages import (
-    Commit,
-    Done,
-    Hello,
-    Late,
-    Offer,
-    Prepared,
-    Welcome,
-)
+from lastcall.handover_messages import Done, Hello, Offer, Postscript, Welcome
 from lastcall.logs import log_event
 from lastcall.moving import Mover, Moving
 from lastcall.socket_handover import (
@@ -45,10 +39,11 @@ class _Offered:
     """A batch, by the places that the other knows it by."""
 
     claims: Claims
-    arriving: dict[int, Moving]
-    incomplete: dict[int, Moving]
-    """Clients whose history is gone: taken only if their worker is gone, too."""
-    refused: list[int]
+    waiting: dict[int, Moving] = field(default_factory=dict)
+    """Who could live here, and is not claimed."""
+    served: dict[int, Connection] = field(default_factory=dict)
+    replayed: int = 0
+    """Messages that these had missed."""
 
 
 class HandoverReceiver:
@@ -96,8 +91,9 @@ class HandoverReceiver:
                 await channel.send(Welcome(refusal))
                 return
             try:
-                await channel.send(Welcome())
-                await self._take(channel)
+                with self._mover.remembering(hello.channels) as remembered:
+                    await channel.send(Welcome())
+                    await self._take(channel, remembered)
             finally:
                 self._worker.interest.stop_listening(hello.channels)
         except (OSError, EOFError, ValueError) as error:
@@ -125,73 +121,83 @@ class HandoverReceiver:
             return "its broker does not answer"
         return ""
 
-    async def _take(self, channel: HandoverChannel) -> None:
+    async def _take(self, channel: HandoverChannel, remembered: Mapping[str, Remembered]) -> None:
         message, descriptors = await channel.receive()
-        if not isinstance(message, Offer) or len(descriptors) != len(message.states) + 1:
+        if not isinstance(message, Offer) or len(descriptors) != 2 * len(message.states):
             close_all(descriptors)
-            raise ValueError("an offer with as many sockets was due")
-        offered = self._prepare(message.states, descriptors)
+            raise ValueError("an offer with a socket and a claim for each was due")
+        count = len(message.states)
+        offered = _Offered(Claims(descriptors[count:]))
         try:
-            await self._complete(offered)
-            commit = await self._answer(channel, offered)
-            replayed = 0
+            self._prepare(offered, message.states, descriptors[:count], remembered)
             # Nobody may stay half-way: whatever happens to this worker now, they end in order.
             with anyio.CancelScope(shield=True):
-                replayed = await self._claim(offered, commit)
-            if commit is not None:
-                await channel.send(Done(replayed))
+                await self._serve_all(offered)
+            await self._say_what_was_done(channel, offered)
         finally:
-            for moving in (*offered.arriving.values(), *offered.incomplete.values()):
+            for moving in offered.waiting.values():
                 self._mover.forget(moving)
             offered.claims.close()
 
-    def _prepare(self, states: Sequence[bytes], descriptors: Sequence[int]) -> _Offered:
-        claims, *clients = descriptors
-        offered = _Offered(Claims(claims), {}, {}, [])
+    def _prepare(
+        self,
+        offered: _Offered,
+        states: Sequence[bytes],
+        clients: Sequence[int],
+        remembered: Mapping[str, Remembered],
+    ) -> None:
         if self._is_leaving():  # it was not when it said welcome
             close_all(clients)
-            offered.refused += range(len(states))
-            return offered
+            return
         for place, (state, descriptor) in enumerate(zip(states, clients, strict=True)):
             try:
-                offered.arriving[place] = self._mover.prepare(state, descriptor)
+                offered.waiting[place] = self._mover.prepare(state, descriptor, remembered)
             except ValueError as error:
                 close_all([descriptor])
-                offered.refused.append(place)
                 log_event(
                     "refused",
                     "a connection cannot move here: {why}",
                     level=logging.INFO,
                     why=str(error),
                 )
-        return offered
 
-    async def _complete(self, offered: _Offered) -> None:
-        await self._mover.complete(list(offered.arriving.values()), HISTORY_TIME)
-        for place, moving in tuple(offered.arriving.items()):
-            if moving.is_incomplete:
-                offered.incomplete[place] = offered.arriving.pop(place)
-                offered.refused.append(place)
+    async def _serve_all(self, offered: _Offered) -> None:
+        """Serve those that nobody else has, and that can have all they missed."""
+        await self._serve_those_that_lack_nothing(offered)
+        if offered.waiting:
+            await self._mover.complete(list(offered.waiting.values()), HISTORY_TIME)
+            await self._serve_those_that_lack_nothing(offered)
 
-    async def _answer(self, channel: HandoverChannel, offered: _Offered) -> Commit | None:
-        """What the other has to say; None: it is dead, or has taken them back."""
+    async def _serve_those_that_lack_nothing(self, offered: _Offered) -> None:
+        # Side by side: each waits for a turn of the event loop, and so would all behind it.
+        async with anyio.create_task_group() as tasks:
+            for place, moving in tuple(offered.waiting.items()):
+                if not moving.lacks and offered.claims.take(place):
+                    del offered.waiting[place]
+                    offered.served[place] = moving.connection
+                    tasks.start_soon(self._arrive, offered, moving)
+
+    async def _arrive(self, offered: _Offered, moving: Moving) -> None:
+        replayed = await self._mover.arrive(moving)
+        offered.replayed += replayed
+
+    async def _say_what_was_done(self, channel: HandoverChannel, offered: _Offered) -> None:
         with suppress(OSError):  # if it is gone, what it said before that counts
-            await channel.send(Prepared(offered.refused))
+            await channel.send(Done(offered.replayed))
         try:
-            return await channel.expect(Commit)
+            postscript = await channel.expect(Postscript)
         except (EOFError, OSError):
-            return None
+            postscript = Postscript({})
+        for place, late in postscript.late.items():
+            if place in offered.served:
+                self._mover.add(offered.served[place], late)
+        with anyio.CancelScope(shield=True):
+            await self._tell_whom_nobody_has(offered)
 
-    async def _claim(self, offered: _Offered, commit: Commit | None) -> int:
-        """Serve those that nobody else has; return how many messages they had missed."""
-        late, replayed = {} if commit is None else commit.late, 0
-        while (place := offered.claims.next()) is not None:
-            if place in offered.arriving:
-                moving = offered.arriving.pop(place)
-                replayed += await self._mover.arrive(moving, late.get(place, Late()))
-            elif commit is None and place in offered.incomplete:
-                # What they missed is gone. They have to be told, and nobody else is left to do it.
-                moving = offered.incomplete.pop(place)
-                await self._mover.arrive(moving, Late())
+    async def _tell_whom_nobody_has(self, offered: _Offered) -> None:
+        """Of a dead worker: what these missed is gone, and nobody else is left to say so."""
+        for place, moving in tuple(offered.waiting.items()):
+            if offered.claims.take(place):
+                del offered.waiting[place]
+                await self._mover.arrive(moving)
                 moving.connection.disconnect(InsufficientState())
-        return replayed

@@ -3,15 +3,16 @@
 import logging
 import os
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import anyio
 
 from lastcall.connection import Connection, Paused
-from lastcall.handover_messages import Commit, Done, Hello, Offer, Prepared, Welcome
+from lastcall.handover_messages import Done, Hello, Offer, Postscript, Welcome
 from lastcall.logs import log_event
 from lastcall.moving import Mover, Moving
 from lastcall.moving_out import HandOver
@@ -26,8 +27,14 @@ PAUSE_TIME = 0.9
 """Seconds for which the clients of a batch may be served by nobody; then it is taken back."""
 BUSY_TIME = 0.05
 """Seconds for which clients are not read from, so that what they asked for can be done."""
+LAST_WORD_TIME = 0.1
+"""Seconds to say what comes after the rest, to a worker that may be stopped."""
 AVOID_TIME = 2.0
 """Seconds before a worker is asked again that did not answer."""
+FIRST_BATCH = 16
+"""Connections; the next batch is larger or smaller, by how long this one's clients waited."""
+WANTED_PAUSE = 0.01
+"""Seconds."""
 LARGE_BACKLOG = 262_144
 """Bytes; a client with more unread travels alone, so that it makes nobody else wait."""
 
@@ -44,6 +51,15 @@ class Target:
     is_older: bool
     connections: int
 
+    @property
+    def rank(self) -> tuple[bool, int, int]:
+        """Who comes first is asked first.
+
+        The new generation, else the connections would move again and again; then who has few. Where
+        that does not decide, those who leave together do not all ask the same one.
+        """
+        return self.is_older, self.connections, self.pid ^ os.getpid()
+
 
 class HandoverSender:
     """Hands the connections of this worker over to its siblings, batch by batch."""
@@ -58,12 +74,13 @@ class HandoverSender:
         itself = ProcessIdentity.of(os.getpid())
         self._started = itself.started if itself else 0
         self._avoided: dict[int, float] = {}
+        self._batch_size = FIRST_BATCH
 
     async def round(self, siblings: Sequence[WorkerRecord]) -> None:
         """See `HandOver.round`."""
         targets = self._targets(siblings)
         taken: Counter[int] = Counter()
-        for batch in _batches(self._worker.connections.movable()):
+        for batch in self._batches(self._worker.connections.movable()):
             await self._move_somewhere(batch, targets, taken)
         for pid, count in taken.items():
             log_event(
@@ -77,8 +94,7 @@ class HandoverSender:
         self, batch: Sequence[Connection], targets: list[Target], taken: Counter[int]
     ) -> None:
         while targets:
-            # The new generation first, else the connections would move again and again.
-            target = min(targets, key=lambda each: (each.is_older, each.connections))
+            target = min(targets, key=lambda each: each.rank)
             before = self.moved
             try:
                 await self._move(batch, target)
@@ -97,6 +113,16 @@ class HandoverSender:
                 if moved := self.moved - before:
                     target.connections += moved
                     taken[target.pid] += moved
+
+    def _batches(self, connections: Sequence[Connection]) -> Iterator[Sequence[Connection]]:
+        quick = [each for each in connections if each.backlog < LARGE_BACKLOG]
+        slow = [each for each in connections if each.backlog >= LARGE_BACKLOG]
+        while quick:
+            size = self._batch_size
+            yield quick[:size]
+            quick = quick[size:]
+        for each in slow:
+            yield [each]
 
     def _targets(self, siblings: Sequence[WorkerRecord]) -> list[Target]:
         now = anyio.current_time()
@@ -154,91 +180,60 @@ class HandoverSender:
     ) -> None:
         since = anyio.current_time()
         failure: Exception | None = None
-        batch = _Batch(frozen)
+        claims = Claims([])
         try:
-            batch.claims = Claims.of(len(frozen))
+            claims = Claims.of(len(frozen))
             with anyio.fail_after(PAUSE_TIME):
-                await self._converse(channel, batch)
+                await self._converse(channel, frozen, claims)
         except Exception as error:  # noqa: BLE001  (whatever it is, nobody may stay frozen)
             failure = error
             self._avoided[target.pid] = anyio.current_time() + AVOID_TIME
         # Now it is decided, whatever the other one does, or does when it wakes up.
-        left, taken = batch.divide()
-        for moving in left:
-            await self._mover.take_back(moving)
+        left = claims.rest() if claims.descriptors else {*range(len(frozen))}
+        claims.close()
+        async with anyio.create_task_group() as tasks:
+            for place in left:
+                tasks.start_soon(self._mover.take_back, frozen[place])
+        taken = {place: each for place, each in enumerate(frozen) if place not in left}
         if failure is None or isinstance(failure, TimeoutError):
-            self._departed(taken)
+            await self._depart(channel, taken)
         else:
             self.lost += len(taken)
-            await self._mover.lose(taken)
-        self.longest_pause = max(self.longest_pause, anyio.current_time() - since)
+            await self._mover.lose(list(taken.values()))
+        self._note_pause(anyio.current_time() - since)
         if failure is not None:
             raise NotTakenError(str(failure) or "it did not take them in time") from failure
         if left:
             raise NotTakenError(f"{len(left)} of {len(frozen)} were refused")
 
-    async def _converse(self, channel: HandoverChannel, batch: "_Batch") -> None:
+    async def _converse(
+        self, channel: HandoverChannel, frozen: Sequence[Moving], claims: Claims
+    ) -> None:
         # Whoever announces our clients as gone after our death must not count these: from the next
         # line on the other worker has them then.
         self._worker.record()
-        states = [each.state.encode() for each in batch.frozen]
-        await channel.send(Offer(states), batch.descriptors)
-        prepared = await channel.expect(Prepared)
-        batch.refuse(prepared.refused)
-        late = {place: each.late for place, each in enumerate(batch.frozen) if each.has_late}
-        await channel.send(Commit(late))
+        states = [each.state.encode() for each in frozen]
+        clients = [each.descriptor for each in frozen]
+        await channel.send(Offer(states), clients + claims.descriptors)
         done = await channel.expect(Done)
         self.replayed += done.replayed
 
-    def _departed(self, taken: Sequence[Moving]) -> None:
-        for moving in taken:
+    async def _depart(self, channel: HandoverChannel, taken: Mapping[int, Moving]) -> None:
+        """Forget who is the other worker's, and pass on what it cannot know."""
+        late = {place: each.late for place, each in taken.items() if each.late is not None}
+        for moving in taken.values():
             self._mover.departed(moving)
         self.moved += len(taken)
+        if late:
+            with suppress(OSError), anyio.move_on_after(LAST_WORD_TIME):
+                await channel.send(Postscript(late))
 
-
-@dataclass(slots=True)
-class _Batch:
-    """Connections that are offered."""
-
-    frozen: Sequence[Moving]
-    claims: Claims | None = None
-    """None: this worker is short of descriptors, and all stay."""
-    refused: set[int] = field(default_factory=set)
-
-    @property
-    def descriptors(self) -> list[int]:
-        """What goes with the offer."""
-        claims = [] if self.claims is None else [self.claims.descriptor]
-        return [*claims, *(each.descriptor for each in self.frozen)]
-
-    def refuse(self, places: Sequence[int]) -> None:
-        """The other worker will not serve those at *places*.
-
-        Raises:
-            ValueError: they were not offered.
-        """
-        if not all(0 <= place < len(self.frozen) for place in places):
-            raise ValueError("it refuses what was not offered")
-        self.refused.update(places)
-
-    def divide(self) -> tuple[list[Moving], list[Moving]]:
-        """Those that stay here from now on, and those that the other worker has claimed."""
-        left = set(range(len(self.frozen)))
-        if self.claims is not None:
-            left = self.claims.rest() | self.refused
-            self.claims.close()
-        places = list(enumerate(self.frozen))
-        return (
-            [each for place, each in places if place in left],
-            [each for place, each in places if place not in left],
-        )
-
-
-def _batches(connections: Sequence[Connection]) -> list[Sequence[Connection]]:
-    quick = [each for each in connections if each.backlog < LARGE_BACKLOG]
-    slow = [each for each in connections if each.backlog >= LARGE_BACKLOG]
-    whole = [quick[start : start + BATCH] for start in range(0, len(quick), BATCH)]
-    return [*whole, *([each] for each in slow)]
+    def _note_pause(self, pause: float) -> None:
+        self.longest_pause = max(self.longest_pause, pause)
+        if pause > 2 * WANTED_PAUSE:
+            self._batch_size = max(1, self._batch_size // 2)
+        elif pause < WANTED_PAUSE:
+            self._batch_size = min(BATCH, self._batch_size * 2)
 
 
 if TYPE_CHECKING:

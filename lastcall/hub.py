@@ -52,7 +52,7 @@ class Hub:
         self._is_flushing = False
         self._heads: dict[str, StreamPosition] = {}
         self._catching_up: dict[str, dict[Connection, CatchUp]] = {}
-        self._taps: dict[str, Tap] = {}
+        self._taps: dict[str, list[Tap]] = {}
         self._is_available = False
         self.counts = HubCounts()
 
@@ -100,8 +100,15 @@ class Hub:
         return True
 
     def tap(self, channel: str, take: Tap) -> None:
-        """Give what is published in *channel* to *take*; no client hears it."""
-        self._taps[channel] = take
+        """Give what is published in *channel* from here on to *take* as well."""
+        self.flush()
+        self._taps.setdefault(channel, []).append(take)
+
+    def untap(self, channel: str, take: Tap) -> None:
+        """Take a `tap` back."""
+        self._taps[channel].remove(take)
+        if not self._taps[channel]:
+            del self._taps[channel]
 
     def subscribers(self, channel: str) -> list[Connection]:
         """Who hears *channel* on this worker, or is about to."""
@@ -197,7 +204,7 @@ class Hub:
             counts.deliveries += count * len(audience)
             for transport in tuple(audience.values()):
                 transport.write(frame)
-        if (tap := self._taps.get(channel)) is not None:
+        for tap in tuple(self._taps.get(channel, ())):
             for publication in publications:
                 tap(publication)
         if channel in self._catching_up:

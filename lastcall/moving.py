@@ -5,14 +5,14 @@ moves notices nothing: no hook runs, nothing is announced, its positions go with
 """
 
 import socket
-from collections.abc import Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
 import anyio
 
 from lastcall.broker.base import Publication, StreamPosition
-from lastcall.catch_up import CatchUp
+from lastcall.catch_up import CatchUp, Remembered
 from lastcall.connection import Connection, RemoteAddress
 from lastcall.errors import (
     BrokerUnavailable,
@@ -46,19 +46,20 @@ class Moving:
     transport: Transport | None = None
     """What it goes on with; None while that may still be another worker's."""
     missed: dict[str, Sequence[Publication]] = field(default_factory=dict)
-    is_incomplete: bool = False
-    """Whether the history does not reach back to where the client is."""
+    """By channel: what it has to hear before what is held for it."""
 
     @property
-    def has_late(self) -> bool:
-        """Whether `late` has anything in it."""
-        return bool(self.parked.frames) or self.parked.closed is not None
+    def lacks(self) -> list[CatchUp]:
+        """Where it is behind, and what it missed is not here."""
+        behind = (each for each in self.catch_ups if each.is_behind)
+        return [each for each in behind if each.channel not in self.missed]
 
     @property
-    def late(self) -> Late:
-        """What was written to it since it was frozen."""
+    def late(self) -> Late | None:
+        """What was written to it since it was frozen, if anything."""
         frames = [frame for frame in self.parked.frames if isinstance(frame, bytes)]
-        return Late(frames, self.parked.closed)
+        has_any = frames or self.parked.closed is not None
+        return Late(frames, self.parked.closed) if has_any else None
 
 
 class Mover:
@@ -146,7 +147,21 @@ class Mover:
 
     # --- arriving
 
-    def prepare(self, state: bytes, descriptor: int) -> Moving:
+    @contextmanager
+    def remembering(self, channels: Sequence[str]) -> Iterator[Mapping[str, Remembered]]:
+        """Keep what is published in *channels*, which are listened to, for those who arrive."""
+        remembered = {channel: Remembered() for channel in channels}
+        for channel, each in remembered.items():
+            self._worker.hub.tap(channel, each.take)
+        try:
+            yield remembered
+        finally:
+            for channel, each in remembered.items():
+                self._worker.hub.untap(channel, each.take)
+
+    def prepare(
+        self, state: bytes, descriptor: int, remembered: Mapping[str, Remembered]
+    ) -> Moving:
         """Make the connection that *state* is of; from here on nothing is lost that is published.
 
         Whoever calls this closes *descriptor* if it raises.
@@ -155,60 +170,74 @@ class Mover:
             ValueError: it cannot live here.
         """
         decoded = ConnectionState.decode(state)
-        worker = self._worker
-        if decoded.endpoint not in worker.endpoints:
-            raise ValueError(f"there is no endpoint {decoded.endpoint!r} here")
-        protocol = worker.protocols.get(decoded.protocol)
-        if protocol is None:
-            raise ValueError(f"there is no client protocol {decoded.protocol!r} here")
-        unheard = [name for name, _ in decoded.channels if worker.hub.head(name) is None]
+        unheard = [name for name, _ in decoded.channels if name not in remembered]
         if unheard:
             raise ValueError(f"channel {unheard[0]!r} was not mentioned before")
-        channels = tuple(name for name, _ in decoded.channels)
-        connection = Connection(
-            worker,
-            RemoteAddress(decoded.host, decoded.port),
-            user=decoded.user,
-            endpoint=decoded.endpoint,
-            channels=channels,
-            session=Session.load(decoded.session) if decoded.session else None,
-        )
+        protocol = self._worker.protocols.get(decoded.protocol)
+        if protocol is None:
+            raise ValueError(f"there is no client protocol {decoded.protocol!r} here")
+        connection = self._connection(decoded)
         transport = self._thaw(decoded, connection)
         framing = transport.framing
         parked = ParkedTransport(framing, connection, self._limits["max_backlog"])
         connection.open(parked, wire_format(protocol, framing))
-        for channel in channels:
-            worker.hub.retain(channel)
-        catch_ups = [worker.hub.hold(connection, *each) for each in decoded.channels]
-        return Moving(connection, parked, descriptor, catch_ups, decoded, transport)
+        hub = self._worker.hub
+        for channel in connection.channels:
+            hub.retain(channel)
+        catch_ups = [hub.hold(connection, *each) for each in decoded.channels]
+        moving = Moving(connection, parked, descriptor, catch_ups, decoded, transport)
+        self._recollect(moving, remembered)
+        return moving
+
+    def _connection(self, state: ConnectionState) -> Connection:
+        if state.endpoint not in self._worker.endpoints:
+            raise ValueError(f"there is no endpoint {state.endpoint!r} here")
+        return Connection(
+            self._worker,
+            RemoteAddress(state.host, state.port),
+            user=state.user,
+            endpoint=state.endpoint,
+            channels=tuple(name for name, _ in state.channels),
+            session=Session.load(state.session) if state.session else None,
+        )
+
+    def _recollect(self, moving: Moving, remembered: Mapping[str, Remembered]) -> None:
+        for catch_up in moving.lacks:
+            channel, head = catch_up.channel, self._worker.hub.head(catch_up.channel)
+            missed = remembered[channel].between(catch_up.position, head) if head else None
+            if missed is not None:
+                moving.missed[channel] = missed
 
     async def complete(self, arriving: Sequence[Moving], within: float) -> None:
-        """Read what they have missed; where that cannot be had in time, they are incomplete."""
-        found: dict[tuple[str, StreamPosition], Sequence[Publication] | None] = {}
-        behind = {(c.channel, c.position) for m in arriving for c in m.catch_ups if c.is_behind}
+        """Read what they have missed; where that cannot be had in time, they still lack it."""
+        found: dict[tuple[str, StreamPosition], Sequence[Publication]] = {}
+        lacking = {(each.channel, each.position) for moving in arriving for each in moving.lacks}
         with anyio.move_on_after(within):
-            for channel, since in behind:
+            for channel, since in lacking:
                 with suppress(BrokerUnavailable, UnrecoverablePosition):
                     history = await self._worker.broker.history(channel, since)
                     found[channel, since] = history.publications
         for moving in arriving:
-            for catch_up in moving.catch_ups:
-                if catch_up.is_behind:
-                    missed = found.get((catch_up.channel, catch_up.position))
-                    moving.missed[catch_up.channel] = missed or ()
-                    moving.is_incomplete |= missed is None
+            for each in moving.lacks:
+                if (each.channel, each.position) in found:
+                    moving.missed[each.channel] = found[each.channel, each.position]
 
-    async def arrive(self, moving: Moving, late: Late) -> int:
+    async def arrive(self, moving: Moving) -> int:
         """Serve the client from here on; return how many messages it had missed and gets now."""
-        for frame in late.frames:
-            moving.parked.write(frame)
-        if late.closed is not None:
-            moving.parked.close(*late.closed)
         self._worker.adopted(moving.connection)
         replayed = await self._go_on(moving)
         if moving.connection in self._worker.connections:
             self._worker.commands.adopt(moving.connection, moving.state.received)
         return replayed
+
+    def add(self, connection: Connection, late: Late) -> None:
+        """Let a client that has arrived have what its last worker wrote to it meanwhile."""
+        if connection in self._worker.connections:
+            self._worker.hub.flush()
+            for frame in late.frames:
+                connection.write(frame)
+            if late.closed is not None:
+                connection.transport.close(*late.closed)
 
     def forget(self, moving: Moving) -> None:
         """It stays where it was."""

@@ -15,7 +15,7 @@ from lastcall.peer_credentials import peer_of
 from lastcall.run_directory import RunDirectory
 
 BATCH = 64
-"""Connections in one offer, at most; the kernel passes 253 descriptors at once."""
+"""Connections in one offer, at most; each has two descriptors, and 253 can be passed at once."""
 _LENGTH = 4
 _READ = 262_144
 
@@ -99,7 +99,7 @@ class HandoverChannel:
         return taken
 
     def _read(self) -> None:
-        room = socket.CMSG_SPACE((BATCH + 1) * array.array("i").itemsize)
+        room = socket.CMSG_SPACE(2 * BATCH * array.array("i").itemsize)
         close_on_exec = getattr(socket, "MSG_CMSG_CLOEXEC", 0)
         try:
             data, ancillary, flags, _ = self._socket.recvmsg(_READ, room, close_on_exec)
@@ -121,15 +121,15 @@ class HandoverChannel:
 
 
 class Claims:
-    """Whose each connection of a batch is: a pipe with a byte for each, and who reads it has it.
+    """Whose each connection of a batch is: the kernel has an event for each; who takes it has it.
 
-    The kernel gives a byte to one reader. So two workers that look at the same moment never both
+    It gives an event to one reader. So two workers that look at the same moment never both
     have a connection, and neither has to wait for the word of one that is stopped or dead.
     """
 
-    def __init__(self, descriptor: int) -> None:
-        """Take part by *descriptor*, which is ours from here on."""
-        self.descriptor = descriptor
+    def __init__(self, descriptors: Sequence[int]) -> None:
+        """Take part by *descriptors*, one for each place, which are ours from here on."""
+        self.descriptors = list(descriptors)
 
     @classmethod
     def of(cls, count: int) -> "Claims":
@@ -138,32 +138,32 @@ class Claims:
         Raises:
             OSError: this worker is short of descriptors.
         """
-        reader, writer = os.pipe()
-        keep_from_children(reader)
-        for end in (reader, writer):
-            os.set_blocking(end, False)
-        os.write(writer, bytes(range(count)))
-        os.close(writer)
-        return cls(reader)
+        made = cls([])
+        try:
+            for _ in range(count):
+                made.descriptors.append(os.eventfd(1, os.EFD_CLOEXEC | os.EFD_NONBLOCK))
+                keep_from_children(made.descriptors[-1])
+        except OSError:
+            made.close()
+            raise
+        return made
 
-    def next(self) -> int | None:
-        """Claim one; its place in the batch, or None: no one is left."""
-        places = self._read(1)
-        return places[0] if places else None
+    def take(self, place: int) -> bool:
+        """Claim the one at *place*; False: the other worker has it, or we have already."""
+        try:
+            os.eventfd_read(self.descriptors[place])
+        except BlockingIOError:
+            return False
+        return True
 
     def rest(self) -> set[int]:
         """Claim whatever is left; their places."""
-        return set(self._read(BATCH))
+        return {place for place in range(len(self.descriptors)) if self.take(place)}
 
     def close(self) -> None:
-        """Claim nothing any more."""
-        close_all([self.descriptor])
-
-    def _read(self, size: int) -> bytes:
-        try:
-            return os.read(self.descriptor, size)
-        except BlockingIOError:  # empty, and a forked child has the other end
-            return b""
+        """Claim nothing any more; harmless when repeated."""
+        close_all(self.descriptors)
+        self.descriptors = []
 
 
 def close_all(descriptors: Sequence[int]) -> None:

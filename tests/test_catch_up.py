@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lastcall.broker.base import Publication, StreamPosition
-from lastcall.catch_up import MAX_HELD, CatchUp
+from lastcall.catch_up import MAX_HELD, MAX_REMEMBERED, CatchUp, Remembered
 from lastcall.connection import Connection
 from lastcall.hub import Hub
 from tests.fakes import FRAMING, RecordingOwner, RecordingTransport, connect
@@ -260,3 +260,29 @@ def test_any_order_of_steps_loses_and_doubles_nothing(steps: list[tuple[str, int
                 worker.deliver(top)
                 worker.hub.flush()
     assert transport.messages == numbers(1, top)
+
+
+def test_what_was_heard_lately_is_remembered() -> None:
+    remembered = Remembered()
+    for publication in published(5, 9):
+        remembered.take(publication)
+
+    assert remembered.between(at(4), at(9)) == published(5, 9)
+    assert remembered.between(at(6), at(8)) == published(7, 8)
+    assert remembered.between(at(9), at(9)) == []
+
+
+def test_what_is_remembered_in_part_is_not_remembered() -> None:
+    """It began later, it has forgotten by now, it was reset in between, or it is another stream."""
+    remembered = Remembered()
+    for publication in [*published(5, 6), *published(8, 9)]:
+        remembered.take(publication)
+
+    assert remembered.between(at(3), at(6)) is None
+    assert remembered.between(at(5), at(9)) is None
+    assert remembered.between(at(8), at(10)) is None
+    assert remembered.between(at(8, "old"), at(9)) is None
+    assert remembered.between(at(9), at(0, "new")) is None
+    for publication in published(10, 9 + MAX_REMEMBERED):
+        remembered.take(publication)
+    assert remembered.between(at(8), at(9 + MAX_REMEMBERED)) is None

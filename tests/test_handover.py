@@ -21,13 +21,12 @@ from lastcall.broker.base import StreamPosition
 from lastcall.errors import ServerShutdown
 from lastcall.handover_messages import (
     VERSION,
-    Commit,
     ConnectionState,
     Done,
     Hello,
     Late,
     Offer,
-    Prepared,
+    Postscript,
     Welcome,
     decode,
     encode,
@@ -250,28 +249,14 @@ async def takes_the_offer_and_hangs(channel: HandoverChannel) -> None:
         await channel.receive()
 
 
-async def prepares_and_hangs(channel: HandoverChannel) -> None:
+async def says_that_it_is_done(channel: HandoverChannel) -> None:
     await takes_the_offer_and_dies(channel)
-    await channel.send(Prepared([]))
-    await channel.expect(Commit)
-    await silent(channel)
-
-
-async def dies_before_it_claims(channel: HandoverChannel) -> None:
-    await takes_the_offer_and_dies(channel)
-    await channel.send(Prepared([]))
-    await channel.expect(Commit)
-
-
-async def prepares_and_dies(channel: HandoverChannel) -> None:
-    await takes_the_offer_and_dies(channel)
-    channel._socket.shutdown(socket.SHUT_RD)  # noqa: SLF001  (dead, but for its last word)
-    await channel.send(Prepared([]))
+    await channel.send(Done())
 
 
 async def talks_nonsense(channel: HandoverChannel) -> None:
     await takes_the_offer_and_dies(channel)
-    await channel.send(Prepared([99]))
+    await channel.send(Welcome())
 
 
 @pytest.mark.parametrize(
@@ -281,9 +266,7 @@ async def talks_nonsense(channel: HandoverChannel) -> None:
         welcomes_and_dies,
         takes_the_offer_and_dies,
         takes_the_offer_and_hangs,
-        prepares_and_dies,
-        prepares_and_hangs,
-        dies_before_it_claims,
+        says_that_it_is_done,
         talks_nonsense,
     ],
 )
@@ -312,12 +295,13 @@ async def test_a_receiver_that_claims_nobody_costs_nothing(
 async def claim_all(channel: HandoverChannel) -> list[int]:
     """Claim all that is offered; their sockets."""
     await welcomes_and_dies(channel)
-    _, (claims, *clients) = await channel.receive()
-    await channel.send(Prepared([]))
-    await channel.expect(Commit)
-    assert Claims(claims).rest() == set(range(len(clients)))
-    close_all([claims])
-    return clients
+    message, descriptors = await channel.receive()
+    assert isinstance(message, Offer)
+    count = len(message.states)
+    claims = Claims(descriptors[count:])
+    assert claims.rest() == {*range(count)}
+    claims.close()
+    return descriptors[:count]
 
 
 async def test_a_receiver_that_dies_with_clients_it_has_claimed_ends_them_in_order(
@@ -364,9 +348,60 @@ async def test_a_receiver_that_hangs_with_clients_it_has_claimed_has_them(
     assert not old.ends
 
 
+async def test_a_receiver_that_dies_with_some_of_them_costs_the_others_nothing(
+    tmp_path: Path,
+) -> None:
+    async def claims_the_first_and_dies(channel: HandoverChannel) -> None:
+        await welcomes_and_dies(channel)
+        _, descriptors = await channel.receive()
+        claims = Claims(descriptors[2:])
+        assert claims.take(0)
+        close_all(descriptors)
+
+    async with (
+        two_places(tmp_path) as (old, _, _bus),
+        client_of(old) as first,
+        connect(old.host.url, ping_interval=None, compression=None) as second,
+        played(tmp_path, claims_the_first_and_dies) as pid,
+    ):
+        await old.host.until(lambda: old.worker.connections.count == 2)
+        await old.sender.round([replace(old.record, pid=pid)])
+        assert (old.sender.moved, old.sender.lost) == (0, 1)
+        with pytest.raises(ConnectionClosed):
+            await first.recv()
+        await is_served_by(old, second)
+    assert old.ends == [1012, 1000]
+
+
 async def test_a_receiver_that_wakes_up_too_late_has_nobody(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(handover_sender, "PAUSE_TIME", 0.2)
+    async with two_places(tmp_path) as (old, _, bus), client_of(old) as client:
+        may_go_on, claimed = asyncio.Event(), asyncio.Event()
+
+        async def sleeps(channel: HandoverChannel) -> None:
+            await welcomes_and_dies(channel)
+            _, descriptors = await channel.receive()
+            await may_go_on.wait()
+            assert Claims(descriptors[1:]).rest() == set()
+            close_all(descriptors)
+            claimed.set()
+
+        async with played(tmp_path, sleeps) as pid:
+            await old.sender.round([replace(old.record, pid=pid)])
+            assert old.sender.moved == 0
+            bus.publish("meanwhile")
+            may_go_on.set()
+            await claimed.wait()
+            await hears(client, "meanwhile")
+            await is_served_by(old, client)
+
+
+async def test_a_history_that_comes_too_late_is_for_the_old_worker(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who lacks something is not claimed before it is there."""
     monkeypatch.setattr(handover_sender, "PAUSE_TIME", 0.2)
     async with two_places(tmp_path) as (old, new, bus), client_of(old) as client:
         may_go_on = asyncio.Event()
@@ -377,28 +412,58 @@ async def test_a_receiver_that_wakes_up_too_late_has_nobody(
             await complete(arriving, within)
 
         monkeypatch.setattr(new.mover, "complete", sleeps)
+        old.view.lags = True
+        await new.worker.interest.listen([CHANNEL])
+        bus.publish("before")
         await old.sender.round([new.record])
+        old.view.lags = False
         bus.publish("meanwhile")
+        new.worker.interest.stop_listening([CHANNEL])
         may_go_on.set()
         await new.host.until(lambda: new.hub.head(CHANNEL) is None)
         assert new.worker.connections.count == old.sender.moved == 0
-        await hears(client, "meanwhile")
+        await hears(client, "before", "meanwhile")
         await is_served_by(old, client)
 
 
+async def test_what_a_worker_has_heard_since_it_said_welcome_it_does_not_ask_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between its welcome and the offer: one worker has heard it by then, the other has not yet."""
+    async with two_places(tmp_path) as (old, new, bus), client_of(old) as client:
+        await is_served_by(old, client)
+        freeze = old.mover.freeze
+
+        def publish(connections: Any) -> list[Moving]:
+            old.view.lags = True
+            bus.publish("one")
+            bus.publish("two")
+            return freeze(connections)
+
+        async def ask(*_: Any) -> None:
+            raise AssertionError("it is known")
+
+        monkeypatch.setattr(old.mover, "freeze", publish)
+        monkeypatch.setattr(new.view, "history", ask)
+        await old.sender.round([new.record])
+        assert (old.sender.moved, old.sender.replayed) == (1, 2)
+        await hears(client, "one", "two")
+        await is_served_by(new, client)
+
+
 async def test_who_is_being_offered_is_not_missed_if_their_worker_is_killed(
-    tmp_path: Path,
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its last record is all that the others know; by then another may have them."""
     async with two_places(tmp_path, announcements=True) as (old, new, _), client_of(old) as client:
         counts: list[dict[str, int]] = []
         prepare = new.mover.prepare
 
-        def look(state: bytes, descriptor: int) -> Moving:
+        def look(*offered: Any) -> Moving:
             counts.append(old.announced)
-            return prepare(state, descriptor)
+            return prepare(*offered)
 
-        new.mover.prepare = look  # type: ignore[method-assign]
+        monkeypatch.setattr(new.mover, "prepare", look)
         new.endpoints._by_name, endpoints = {}, new.endpoints._by_name  # noqa: SLF001  (refused)
         old.worker.record()
         assert old.announced == {CHANNEL: 1}
@@ -415,25 +480,24 @@ async def test_who_is_being_offered_is_not_missed_if_their_worker_is_killed(
 
 
 async def offer(old: Place, new: Place) -> tuple[HandoverChannel, Moving, Claims]:
-    """As far as a sender comes before it decides."""
+    """As far as a sender comes before it hears that it is done."""
     channel = await reach(new.path)
     await channel.send(Hello(1, [CHANNEL]))
     assert await channel.expect(Welcome) == Welcome()
     (moving,) = old.mover.freeze([old.connection])
     claims = Claims.of(1)
-    descriptors = [claims.descriptor, moving.descriptor]
-    await channel.send(Offer([moving.state.encode()]), descriptors)
+    await channel.send(Offer([moving.state.encode()]), [moving.descriptor, *claims.descriptors])
     return channel, moving, claims
 
 
-@pytest.mark.parametrize("has_prepared", [True, False])
-async def test_a_sender_that_dies_before_the_commit_leaves_its_clients_to_the_receiver(
-    tmp_path: Path, *, has_prepared: bool
+@pytest.mark.parametrize("hears_done", [True, False])
+async def test_a_sender_that_dies_after_its_offer_leaves_its_clients_to_the_receiver(
+    tmp_path: Path, *, hears_done: bool
 ) -> None:
     async with two_places(tmp_path) as (old, new, bus), client_of(old) as client:
         channel, moving, claims = await offer(old, new)
-        if has_prepared:
-            assert await channel.expect(Prepared) == Prepared([])
+        if hears_done:
+            assert await channel.expect(Done) == Done()
         bus.publish("meanwhile")
         claims.close()
         channel.close()
@@ -450,7 +514,8 @@ async def test_a_dead_senders_client_whose_history_is_gone_is_told(tmp_path: Pat
         for text in ("one", "two"):
             bus.publish(text)
         channel, moving, claims = await offer(old, new)
-        assert await channel.expect(Prepared) == Prepared([0])
+        assert await channel.expect(Done) == Done()
+        assert new.worker.connections.count == 0
         claims.close()
         channel.close()
         old.mover.departed(moving)
@@ -461,11 +526,11 @@ async def test_a_dead_senders_client_whose_history_is_gone_is_told(tmp_path: Pat
 
 
 async def test_what_is_taken_back_leaves_nothing_behind(tmp_path: Path) -> None:
+    """Before the other one looks at what it was offered."""
     async with two_places(tmp_path) as (old, new, bus), client_of(old) as client:
         channel, moving, claims = await offer(old, new)
-        await channel.expect(Prepared)
-        bus.publish("meanwhile")
         assert claims.rest() == {0}
+        bus.publish("meanwhile")
         claims.close()
         channel.close()
         await old.mover.take_back(moving)
@@ -475,38 +540,45 @@ async def test_what_is_taken_back_leaves_nothing_behind(tmp_path: Path) -> None:
         assert new.worker.connections.count == 0
 
 
-async def test_what_its_worker_writes_while_it_is_frozen_arrives(tmp_path: Path) -> None:
+async def test_what_its_worker_writes_while_it_is_frozen_arrives(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async with two_places(tmp_path) as (old, new, _), client_of(old) as client:
         connection = old.connection
-        channel, moving, claims = await offer(old, new)
-        await channel.expect(Prepared)
-        connection.send("just for you")
-        assert moving.has_late
-        await channel.send(Commit({0: moving.late}))
-        await channel.expect(Done)
-        assert claims.rest() == set()
-        claims.close()
-        channel.close()
-        old.mover.departed(moving)
+        freeze = old.mover.freeze
+
+        def write(connections: Any) -> list[Moving]:
+            frozen = freeze(connections)
+            connection.send("just for you")
+            return frozen
+
+        monkeypatch.setattr(old.mover, "freeze", write)
+        await old.sender.round([new.record])
         connection.send("too late")
         await hears(client, "just for you")
         await is_served_by(new, client)
 
 
-async def test_who_is_closed_while_frozen_is_closed(tmp_path: Path) -> None:
+@pytest.mark.parametrize("is_gone", [True, False])
+async def test_who_is_closed_while_frozen_is_closed(tmp_path: Path, *, is_gone: bool) -> None:
     async with two_places(tmp_path) as (old, new, _), client_of(old) as client:
         channel, moving, claims = await offer(old, new)
-        await channel.expect(Prepared)
-        old.worker.connections.close(1, ServerShutdown())
-        await channel.send(Commit({0: moving.late}))
         await channel.expect(Done)
+        old.worker.connections.close(1, ServerShutdown())
+        assert moving.late is not None
+        if is_gone:
+            new.connection.abort()
+            await new.host.until(lambda: not new.worker.connections.count)
+        await channel.send(Postscript({0: moving.late, 1: moving.late}))
         claims.close()
         channel.close()
         old.mover.departed(moving)
         with pytest.raises(ConnectionClosed) as closed:
             await client.recv()
-        assert closed.value.rcvd is not None
-        assert closed.value.rcvd.code == 1012
+        assert is_gone == (closed.value.rcvd is None)
+        assert is_gone or (closed.value.rcvd is not None and closed.value.rcvd.code == 1012)
+        await new.host.until(lambda: new.hub.head(CHANNEL) is None)
+    assert new.ends == [1006 if is_gone else 1012]
 
 
 GARBAGE = [
@@ -552,11 +624,9 @@ async def test_a_state_that_makes_no_sense_is_refused_alone(tmp_path: Path) -> N
             good.encode(),
         ]
         claims = Claims.of(len(states))
-        descriptors = [claims.descriptor, *[moving.descriptor] * len(states)]
-        await channel.send(Offer(states), descriptors)
-        assert await channel.expect(Prepared) == Prepared([0, 1, 2, 3, 4])
-        await channel.send(Commit())
+        await channel.send(Offer(states), [moving.descriptor] * len(states) + claims.descriptors)
         await channel.expect(Done)
+        assert claims.rest() == {0, 1, 2, 3, 4}
         claims.close()
         channel.close()
         old.mover.departed(moving)
@@ -648,9 +718,8 @@ def test_any_bytes_are_a_state_or_a_value_error(data: bytes) -> None:
         Hello(3, ["a", "b"]),
         Welcome("no"),
         Offer([b"", b"\xff"]),
-        Prepared([1, 2]),
-        Commit({3: Late([b"frame"], (1012, "why"))}),
         Done(),
+        Postscript({3: Late([b"frame"], (1012, "why"))}),
     ],
 )
 def test_messages_come_as_they_went(message: Any) -> None:

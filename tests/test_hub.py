@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from lastcall.broker.base import StreamPosition
+from lastcall.broker.base import Publication, StreamPosition
 from lastcall.connection import Connection
 from lastcall.errors import SlowConsumer
 from lastcall.hub import Hub
@@ -229,3 +229,25 @@ def test_who_catches_up_counts_among_those_who_hear_a_channel() -> None:
 
     assert hub.audience_sizes() == {"news": 2, "sports": 1}
     assert set(hub.subscribers("news")) == {live, late}
+
+
+def test_a_tap_gets_what_is_published_from_here_on() -> None:
+    hub = Hub(Loop())
+    hub.retain("news")
+    one: list[Publication] = []
+    two: list[Publication] = []
+    hub.deliver(publication("news", "before"))
+    hub.tap("news", one.append)
+    hub.deliver(publication("news", "1"))
+    hub.tap("news", two.append)
+    hub.deliver(publication("news", "2"))
+    hub.flush()
+    hub.untap("news", one.append)
+    hub.deliver(publication("news", "3"))
+    hub.flush()
+    hub.untap("news", two.append)
+    hub.deliver(publication("news", "after"))
+    hub.flush()
+
+    assert [each.data for each in one] == [b"1", b"2"]
+    assert [each.data for each in two] == [b"2", b"3"]

@@ -34,11 +34,11 @@ async def test_descriptors_come_with_a_message_that_is_larger_than_any_buffer() 
     reader, writer = os.pipe()
     offer = Offer([bytes(3_000_000)] * 2)
     async with asyncio.timeout(TIMEOUT):
-        sending = asyncio.create_task(one.send(offer, [writer] * (BATCH + 1)))
+        sending = asyncio.create_task(one.send(offer, [writer] * 2 * BATCH))
         message, descriptors = await two.receive()
         await sending
     assert message == offer
-    assert len(descriptors) == BATCH + 1  # the claims go with the sockets
+    assert len(descriptors) == 2 * BATCH  # the claims go with the sockets
     assert not any(map(os.get_inheritable, descriptors))
     os.write(descriptors[-1], b"through")
     assert os.read(reader, 100) == b"through"
@@ -97,25 +97,30 @@ async def test_a_length_that_nobody_would_send() -> None:
 
 
 def test_a_claim_is_given_once() -> None:
-    mine = Claims.of(3)
-    theirs = Claims(os.dup(mine.descriptor))
-    assert (theirs.next(), mine.next()) == (0, 1)
-    assert theirs.rest() == {2}
-    assert mine.next() is None
-    assert mine.rest() == set()
+    mine = Claims.of(4)
+    theirs = Claims([os.dup(each) for each in mine.descriptors])
+    assert theirs.take(2)
+    assert not mine.take(2)
+    assert mine.take(0)
+    assert not mine.take(0)
+    assert theirs.rest() == {1, 3}
+    assert mine.rest() == theirs.rest() == set()
     mine.close()
     theirs.close()
+    assert mine.rest() == set()
+    mine.close()
 
 
-def test_claims_that_a_child_holds_open_make_nobody_wait() -> None:
-    """A thread may fork in the middle of it."""
-    reader, writer = os.pipe()
-    os.set_blocking(reader, False)
-    claims = Claims(reader)
-    assert claims.next() is None
-    assert claims.rest() == set()
-    claims.close()
-    os.close(writer)
+def test_claims_leave_nothing_open_where_there_is_no_room_for_all() -> None:
+    before = os.listdir("/proc/self/fd")  # noqa: PTH208  (numbers, no paths)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(map(int, before)) + 3, hard))
+    try:
+        with pytest.raises(OSError, match="Too many open files"):
+            Claims.of(1000)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert len(os.listdir("/proc/self/fd")) == len(before)  # noqa: PTH208  (the same)
 
 
 async def test_other_users_are_turned_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
