@@ -65,16 +65,23 @@ def find_neighbourhood(settings: Settings, host: Host) -> Iterator[Neighbourhood
     coordinator.arrive()
     try:
         is_shared = url == "unix:"
-        broker = _shared(settings, run_dir, limits) if is_shared else MemoryBroker(limits)
-        yield Neighbourhood(coordinator, broker, url, run_dir.path)
+        shared = _shared(settings, run_dir, limits, coordinator) if is_shared else None
+        yield Neighbourhood(coordinator, shared or MemoryBroker(limits), url, run_dir.path)
     finally:
         coordinator.leave()
 
 
-def _shared(settings: Settings, run_dir: RunDirectory, limits: Retention) -> Broker:
+def _shared(
+    settings: Settings,
+    run_dir: RunDirectory,
+    limits: Retention,
+    coordinator: WorkerCoordinator,
+) -> Broker:
     from lastcall.broker.unix_socket import UnixSocketBroker  # noqa: PLC0415  (Unix only)
 
-    broker: Broker = UnixSocketBroker(run_dir.path, _state_dir(settings), limits)
+    broker: Broker = UnixSocketBroker(
+        run_dir.path, _state_dir(settings), limits, stands_back=coordinator.leaves_to_others
+    )
     return broker
 
 

@@ -175,6 +175,10 @@ class WorkerCoordinator:
         alert = [file for file in self._living() if file.touched > time.time() - SILENCE]
         return [record for record in map(WorkerRecord.read, alert) if record.state == "ready"]
 
+    def leaves_to_others(self) -> bool:
+        """Whether this worker leaves, and others are ready that stay."""
+        return self._record.state in ("draining", "done") and bool(self.ready_siblings())
+
     def expects_successor(self) -> bool:
         """See `Coordinator.expects_successor`: it has no file before the application is imported.
 

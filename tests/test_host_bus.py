@@ -13,10 +13,11 @@ import anyio
 import anyio.lowlevel
 import anyio.to_thread
 import pytest
+from anyio.abc import TaskStatus
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lastcall.broker import bus_connection, history_pages, unacknowledged
+from lastcall.broker import bus_connection, history_pages, unacknowledged, unix_socket
 from lastcall.broker.base import HistoryLimits, Publication, StreamPosition
 from lastcall.broker.bus_client import BusClient
 from lastcall.broker.bus_messages import (
@@ -355,6 +356,36 @@ async def running_broker() -> AsyncIterator[tuple[UnixSocketBroker, Heard, Path]
         async with anyio.create_task_group() as tasks:
             await tasks.start(broker.run, heard)
             yield broker, heard, run_dir / "bus.sock"
+            tasks.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("somebody_stays", [True, False])
+async def test_a_worker_that_leaves_leads_only_where_nobody_else_does(
+    monkeypatch: pytest.MonkeyPatch, *, somebody_stays: bool
+) -> None:
+    monkeypatch.setattr(unix_socket, "COURTESY_SECONDS", 60.0 if somebody_stays else 0.1)
+    leaves = False
+    with TemporaryDirectory(prefix="lc") as directory:
+        run_dir = Path(directory)
+        log = run_dir / "state"
+        first, other = (UnixSocketBroker(run_dir, log, LIMITS) for _ in range(2))
+        leaving = UnixSocketBroker(run_dir, log, LIMITS, stands_back=lambda: leaves)
+        scope, heard = anyio.CancelScope(), Heard()
+
+        async def lead(*, task_status: TaskStatus[None]) -> None:
+            with scope:
+                await first.run(Heard(), task_status=task_status)
+
+        async with anyio.create_task_group() as tasks:
+            await tasks.start(lead)
+            await tasks.start(leaving.run, heard)
+            if somebody_stays:
+                await tasks.start(other.run, Heard())
+            leaves = True
+            scope.cancel()
+            await heard.until(lambda heard: heard.availability == [True, False, True])
+            leader = other if somebody_stays else leaving
+            assert leader._tenure is not None  # noqa: SLF001  (nobody else knows who leads)
             tasks.cancel_scope.cancel()
 
 

@@ -111,6 +111,25 @@ def test_ready_is_who_says_so(run_dir: RunDirectory, coordinator: WorkerCoordina
     assert len(reader.siblings()) == 1
 
 
+def test_who_leaves_while_another_is_ready_leaves_to_others(
+    run_dir: RunDirectory, coordinator: WorkerCoordinator
+) -> None:
+    coordinator.arrive()
+    other = another(run_dir)
+    assert not other.leaves_to_others()
+
+    other.arrive()
+    other.update(state="ready")
+    coordinator.update(state="ready")
+    assert not coordinator.leaves_to_others()
+    coordinator.update(state="draining")
+    assert coordinator.leaves_to_others()
+
+    other.update(state="draining")
+    assert not coordinator.leaves_to_others()
+    other.leave()
+
+
 def test_calls_before_arrival_and_after_leaving_do_nothing(
     run_dir: RunDirectory, coordinator: WorkerCoordinator
 ) -> None:

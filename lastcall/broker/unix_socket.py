@@ -54,6 +54,8 @@ TICK_SECONDS = 0.5
 FIRST_RETRY, LAST_RETRY = 0.002, 0.05
 """Seconds between two looks for a sequencer, growing: a take-over takes milliseconds."""
 END_SECONDS = 5.0
+COURTESY_SECONDS = 1.0
+"""How long who leaves lets those who stay go first."""
 
 
 class UnixSocketBroker:
@@ -70,8 +72,12 @@ class UnixSocketBroker:
         *,
         clock: Callable[[], float] = time.time,
         boot: str | None = None,
+        stands_back: Callable[[], bool] = lambda: False,
     ) -> None:
         """Take part in the bus of *run_dir*, which must exist and be this user's alone.
+
+        While *stands_back* says yes this worker does not want to be the sequencer: it leaves, and
+        others stay.
 
         Raises:
             SettingsError: the path of *run_dir* is too long for a unix socket.
@@ -85,6 +91,7 @@ class UnixSocketBroker:
         self._place = LogPlace(run_dir.absolute(), state_dir.absolute(), boot)
         self._limits = limits
         self._clock = clock
+        self._stands_back = stands_back
         self._lock = ElectionLock(run_dir / LOCK_NAME)
         self._watchdog = Watchdog(self._lock, TICK_SECONDS)
         self._client = BusClient()
@@ -137,15 +144,20 @@ class UnixSocketBroker:
         await self._client.clear(channel)
 
     async def _take_part(self) -> None:
-        pause = FIRST_RETRY
+        pause, vacant_since = FIRST_RETRY, anyio.current_time()
         while True:
-            if await self._is_elected():
+            if self._stands(vacant_since) and await self._is_elected():
                 await self._lead()
             elif not await self._follow():
                 await anyio.sleep(pause)
                 pause = min(2 * pause, LAST_RETRY)
                 continue
-            pause = FIRST_RETRY
+            pause, vacant_since = FIRST_RETRY, anyio.current_time()
+
+    def _stands(self, vacant_since: float) -> bool:
+        # Every time the office changes hands all publications wait: once in a deploy is enough.
+        is_urgent = anyio.current_time() - vacant_since > COURTESY_SECONDS
+        return is_urgent or not self._stands_back()
 
     async def _is_elected(self) -> bool:
         while True:
