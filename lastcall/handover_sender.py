@@ -66,7 +66,7 @@ class HandoverSender:
 
     def __init__(self, worker: Worker, mover: Mover, run_dir: Path) -> None:
         """Find the siblings' sockets in *run_dir*."""
-        self.moved = self.lost = self.replayed = 0
+        self.signs = self.moved = self.lost = self.replayed = 0
         self.longest_pause = 0.0
         self._worker = worker
         self._mover = mover
@@ -160,6 +160,7 @@ class HandoverSender:
         if welcome.refusal:
             channel.close()
             raise NotTakenError(welcome.refusal)
+        self.signs += 1
         return channel
 
     async def _freeze(self, batch: Sequence[Connection]) -> list[Moving]:
@@ -224,6 +225,7 @@ class HandoverSender:
         for moving in taken.values():
             self._mover.departed(moving)
         self.moved += len(taken)
+        self.signs += 1
         if late:
             with suppress(OSError), anyio.move_on_after(LAST_WORD_TIME):
                 await channel.send(Postscript(late))

@@ -12,7 +12,9 @@ from lastcall.worker_coordinator import Coordinator
 from lastcall.worker_record import WorkerRecord
 
 HOPE_TIME = 0.75
-"""Seconds without a hand-over after which clients are told, whoever may still come for them."""
+"""Seconds without a sign that they move after which clients are told, whoever may still come."""
+ANSWER_TIME = 0.6
+"""Seconds for the first sibling to answer: on a busy machine the signal may be long ago by then."""
 SUCCESSOR_TIME = 10.0
 """Seconds for which clients are not told because a worker that could take them is starting."""
 
@@ -20,6 +22,8 @@ SUCCESSOR_TIME = 10.0
 class HandOver(Protocol):
     """Takes connections to other workers."""
 
+    signs: int
+    """How often another worker has said that it takes somebody, or has taken them."""
     moved: int
     """How many it has taken there."""
     lost: int
@@ -36,6 +40,7 @@ class HandOver(Protocol):
 class NoHandOver:
     """Clients stay where they are."""
 
+    signs = 0
     moved = 0
     lost = 0
     replayed = 0
@@ -49,8 +54,9 @@ class MovingOut:
     """Hands connections over as long as there is somebody to take them.
 
     A client that moves shall notice nothing, so it is not told that the server leaves while there
-    is hope. There is, until nothing has moved for `HOPE_TIME` or every sibling leaves as well; and
-    longer where a successor is on its way, for `SUCCESSOR_TIME` at most.
+    is hope. There is at first, until the first sibling that was asked should have answered, and
+    for `HOPE_TIME` after each sign that somebody moves; longer where a successor is on its way, for
+    `SUCCESSOR_TIME` at most; and none where every sibling leaves as well.
     """
 
     def __init__(
@@ -66,6 +72,7 @@ class MovingOut:
         self._coordinator = coordinator
         self._settling_time = settling_time
         self._clock = clock
+        self._has_asked = False
         self._seen = 0
         self.hopes_until = -math.inf
         self._patient_until = -math.inf
@@ -106,9 +113,9 @@ class MovingOut:
             self._patient_until = min(now + SUCCESSOR_TIME, self._no_hope_after)
 
     def look(self) -> None:
-        """What has moved since the last look is reason to hope on."""
-        if self.moved > self._seen:
-            self._seen = self.moved
+        """A sign since the last look is reason to hope on."""
+        if self._hand_over.signs > self._seen:
+            self._seen = self._hand_over.signs
             self._hope(self._clock())
 
     async def run(self, changed: Callable[[], None]) -> None:
@@ -132,6 +139,9 @@ class MovingOut:
             self._hope(self._clock())
 
     async def _round(self, ready: Sequence[WorkerRecord]) -> None:
+        if not self._has_asked:
+            self._has_asked = True
+            self._hope(self._clock(), ANSWER_TIME)
         try:
             await self._hand_over.round(ready)
         except Exception:  # noqa: BLE001  (whatever it is, those who stayed are drained as ever)
@@ -139,8 +149,8 @@ class MovingOut:
             self._has_way = False
             self._give_up_hope()
 
-    def _hope(self, now: float) -> None:
-        self.hopes_until = min(max(self.hopes_until, now + HOPE_TIME), self._no_hope_after)
+    def _hope(self, now: float, seconds: float = HOPE_TIME) -> None:
+        self.hopes_until = min(max(self.hopes_until, now + seconds), self._no_hope_after)
 
     def _give_up_hope(self) -> None:
         self.hopes_until = min(self.hopes_until, self._clock())

@@ -8,7 +8,7 @@ import anyio
 import pytest
 
 from lastcall import drain_report
-from lastcall.moving_out import HOPE_TIME, SUCCESSOR_TIME, HandOver, MovingOut
+from lastcall.moving_out import ANSWER_TIME, HOPE_TIME, SUCCESSOR_TIME, HandOver, MovingOut
 from lastcall.worker_record import WorkerRecord
 from tests.fakes import FakeCoordinator
 
@@ -24,7 +24,7 @@ class Moves:
     lost, replayed = 1, 2
 
     def __init__(self, *counts: int) -> None:
-        self.moved = 0
+        self.signs = self.moved = 0
         self.rounds = 0
         self._counts = list(counts)
 
@@ -33,7 +33,9 @@ class Moves:
         self.rounds += 1
         if not self._counts:
             raise RuntimeError("what nobody has thought of")
-        self.moved += self._counts.pop(0)
+        if moved := self._counts.pop(0):
+            self.moved += moved
+            self.signs += 1
 
 
 class Siblings(FakeCoordinator):
@@ -128,6 +130,28 @@ async def test_what_moves_is_reason_to_hope() -> None:
         assert moving.moved == 5
         assert moving.moves == drain_report.Moves(5, 1, 2, 0.25)
         clock.now += HOPE_TIME
+        moving.look()
+        assert not moving.hopes
+
+
+async def test_a_worker_that_says_welcome_is_reason_to_hope_before_anybody_has_moved() -> None:
+    clock, moves = Clock(), Moves()
+    moving = moving_out(clock, moves, Siblings())
+    clock.now += HOPE_TIME
+    moves.signs += 1
+    moving.look()
+    assert moving.wake_at(math.inf) == clock.now + HOPE_TIME
+
+
+async def test_who_is_asked_late_has_time_to_answer() -> None:
+    """A busy machine lets the worker look for siblings only when its time is nearly over."""
+    clock, coordinator, moves = Clock(), Siblings(), Moves(0, 0, 0, 0)
+    coordinator.ready = [SIBLING]
+    moving = moving_out(clock, moves, coordinator)
+    clock.now += HOPE_TIME - 0.01
+    async with running(moving, lambda: moves.rounds == 2):
+        assert moving.wake_at(math.inf) == clock.now + ANSWER_TIME
+        clock.now += ANSWER_TIME
         moving.look()
         assert not moving.hopes
 
