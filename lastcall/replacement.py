@@ -3,11 +3,12 @@
 import logging
 import math
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from lastcall.deploy import Deploy, Kind
+from lastcall.drain_report import DrainReport
 from lastcall.restart_policy import WorkerLimits
 from lastcall.systemd_notify import notify, notify_reloading
 from lastcall.worker_process import CLEAN, Place, WorkerProcess, how_it_ended
@@ -15,6 +16,10 @@ from lastcall.worker_process import CLEAN, Place, WorkerProcess, how_it_ended
 DEPLOYS_REMEMBERED = 10
 
 logger = logging.getLogger("lastcall")
+
+
+type Drained = Callable[[Sequence[int]], DrainReport | None]
+"""What the workers with these pids have done to their clients while they left, as far as known."""
 
 
 class StartWorker(Protocol):
@@ -53,6 +58,7 @@ class Replacements:
         """Counts the reloads; a worker's says during or after which it was started."""
         self.deploys: deque[Deploy] = deque(maxlen=DEPLOYS_REMEMBERED)
         """The last ones, newest last."""
+        self.drained: Drained = lambda _: None
         self._start = start
         self._limits = limits
         self._under_way: Replacement | None = None
@@ -167,7 +173,15 @@ class Replacements:
         """See whether a replacement is complete by this end."""
         for deploy in self.deploys:
             if deploy.worker_ended(pid, now):
-                logger.info("%s complete: %d workers retired", deploy.title, deploy.retired)
+                drain = self.drained(deploy.replaced)
+                told = f": {drain.sentence()}" if drain is not None else ""
+                logger.info(
+                    "%s complete: %d workers retired in %.1f s%s",
+                    deploy.title,
+                    deploy.retired,
+                    deploy.took,
+                    told,
+                )
 
     def _begin(self, places: Sequence[Place], kind: Kind, now: float) -> None:
         deploy = self._write_down(kind, now)

@@ -1,6 +1,7 @@
 """What `lastcall status` shows: from the master's socket, the workers' files and the system."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
@@ -97,6 +98,12 @@ def left_in(directory: RunDirectory) -> list[WorkerStatus]:
         WorkerStatus(pid=each.pid, state="left", version=each.version, drain=each.drain)
         for each in records
     ]
+
+
+def drain_of(directory: RunDirectory, pids: Sequence[int]) -> DrainReport | None:
+    """What the workers *pids* have done to their clients together; None: nobody says."""
+    workers = (*left_in(directory), *workers_of(directory))
+    return merged(each.drain for each in workers if each.pid in pids and each.drain is not None)
 
 
 def completed(

@@ -20,6 +20,7 @@ from lastcall.master_answers import MasterAnswers
 from lastcall.process_identity import ProcessIdentity
 from lastcall.restart_policy import Stop, StopRequests, WorkerLimits
 from lastcall.run_directory import RunDirectory, default_base
+from lastcall.server_status import drain_of
 from lastcall.settings_source import configured_run_dir
 from lastcall.succession import Predecessor, Succession
 from lastcall.systemd_notify import notify
@@ -70,6 +71,7 @@ class Supervisor:
         os.environ[MASTER_VARIABLE] = identity
         os.environ[FAMILY_VARIABLE] = f"{identity}:{path.name}"
         directory = RunDirectory(path)
+        self._workforce.replacements.drained = partial(drain_of, directory)
         self._succession = Succession(
             self._workforce, sockets, directory, limits, self._predecessor
         )

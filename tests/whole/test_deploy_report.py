@@ -94,7 +94,10 @@ async def test_a_reload_adds_up_what_its_workers_did(command: tuple[str, ...]) -
                 assert deploy["drain"]["workers"] == 2
                 assert deploy["drain"]["handed_over"] == deploy["drain"]["at_start"] == 10
                 text = lastcall("status", run_dir=server.run_dir).stdout
-                assert "of 10 clients 0 went by themselves, 10 were handed over" in text
+                total = "of 10 clients 0 went by themselves, 10 were handed over"
+                assert total in text
+                done = rf"Reload 1 complete: 2 workers retired in \d+\.\d s: {total}"
+                await until(lambda: re.search(done, server.log), server)
         server.send_signal(signal.SIGTERM)
         assert server.wait(10) == 0
         assert server.leftovers() == []

@@ -36,7 +36,7 @@ def test_reload_brings_new_code_and_new_workers(tmp_path: Path) -> None:
         served.signal(signal.SIGHUP)
 
         assert not set(reloaded(served)) & set(pids)
-        served.hear("Reload 1 complete: 2 workers retired")
+        served.hear(r"Reload 1 complete: 2 workers retired in \d+\.\d s")
         assert httpx.get(url).text == "newer"
         served.signal(signal.SIGTERM)
         assert served.ended() == 0
