@@ -210,12 +210,19 @@ class LogFile:
         with self._use():
             self._connection.execute("PRAGMA wal_checkpoint(RESTART)")
 
-    def close(self) -> None:
-        """Close it so that the next machine start may trust it."""
+    def close(self, *, clean: bool = True) -> None:
+        """Close it so that the next machine start may trust it.
+
+        That waits for the disk. What is not *clean* is as after `kill -9`: others go on with it.
+        """
         with self._checkpointing, self._use():
             try:
-                self._connection.execute("PRAGMA synchronous = FULL")
-                self._connection.execute("UPDATE log SET clean = 1")
+                if clean:
+                    self._connection.execute("PRAGMA synchronous = FULL")
+                    self._connection.execute("UPDATE log SET clean = 1")
+                else:
+                    for each in filter(None, (self._connection, self._beside)):
+                        each.setconfig(sqlite3.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, True)  # noqa: FBT003  (the library's signature)
             finally:
                 self._closed = True
                 self._close_connections()

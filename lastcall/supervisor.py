@@ -60,8 +60,7 @@ class Supervisor:
         start = partial(WorkerProcess.start, config, sockets, limits=limits)
         identity = str(ProcessIdentity.of(os.getpid()))
         if token is None:
-            self._predecessor = None
-            self._workforce = Workforce(start, config.workers, limits)
+            self._predecessor, self._workforce = None, Workforce(start, config.workers, limits)
             path = (configured_run_dir() or default_base()).absolute() / identity
         else:
             self._predecessor = Predecessor(token)

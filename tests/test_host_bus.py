@@ -389,6 +389,28 @@ async def test_a_worker_that_leaves_leads_only_where_nobody_else_does(
             tasks.cancel_scope.cancel()
 
 
+async def test_a_sequencer_that_leaves_makes_way_for_one_that_stays() -> None:
+    """At once, and with all that was published: nobody hears of it."""
+    leaves = False
+    with TemporaryDirectory(prefix="lc") as directory:
+        run_dir = Path(directory)
+        log = run_dir / "state"
+        leaving = UnixSocketBroker(run_dir, log, LIMITS, stands_back=lambda: leaves)
+        staying, heard = UnixSocketBroker(run_dir, log, LIMITS), Heard()
+        async with anyio.create_task_group() as tasks:
+            await tasks.start(leaving.run, Heard())
+            await tasks.start(staying.run, heard)
+            await staying.subscribe("a")
+            await leaving.publish("a", b"before")
+            leaves = True
+            await heard.until(lambda heard: heard.availability == [True, False, True])
+            assert staying._tenure is not None  # noqa: SLF001  (nobody else knows who leads)
+            await leaving.publish("a", b"after")
+            assert heard.data == [b"before", b"after"]
+            assert heard.resets == []
+            tasks.cancel_scope.cancel()
+
+
 @asynccontextmanager
 async def stranger(path: Path) -> AsyncIterator[Stranger]:
     reader, writer = await asyncio.open_unix_connection(str(path))

@@ -113,6 +113,23 @@ def test_the_epoch_is_new_when_the_machine_may_have_forgotten(
     again.kill()
 
 
+def test_who_goes_on_at_once_finds_everything_in_a_log_that_was_left_open(path: Path) -> None:
+    before = Log(path)
+    (old,) = before.append(Append("a", b"1"))
+    before.file.close(clean=False)
+    with pytest.raises(LogClosedError):
+        before.append(Append("a", b"2"))
+
+    after = Log(path)
+    assert old is not None
+    assert after.state.epoch == old.epoch
+    assert after.remembered() == [b"1"]
+    after.file.close(clean=False)
+    another_day = Log(path, "tuesday")
+    assert another_day.state.epoch != old.epoch
+    another_day.kill()
+
+
 def write_text(path: Path) -> None:
     path.write_text("this is no database\n" * 100)
 

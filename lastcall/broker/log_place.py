@@ -41,19 +41,23 @@ class LogPlace:
         own = self._run_dir / LOG_NAME
         # Once begun there, it stays there: the offsets of two logs must not follow each other.
         directory = self._run_dir if own.exists() or not self._hold() else self._state_dir
+        self._boot = self._boot or boot_id()
         try:
-            self._file = open_log_file(directory / LOG_NAME, self._boot or boot_id())
+            self._file = open_log_file(directory / LOG_NAME, self._boot)
         except BaseException:
             self._lock.release()
             raise
         return self._file
 
-    def close(self, *, last: bool) -> None:
-        """Close the log cleanly and let go of the directory; the *last* worker tidies up."""
+    def close(self, *, last: bool, clean: bool = True) -> None:
+        """Close the log and let go of the directory; the *last* worker tidies up.
+
+        Where nothing tells one start of the machine from another, it is always closed *clean*.
+        """
         file, self._file = self._file, None
         try:
             if file is not None:
-                file.close()
+                file.close(clean=clean or not self._boot)
         finally:
             self._lock.release()
             if last:

@@ -1,7 +1,7 @@
 """One worker's time as the sequencer, from the won election to the hand-over.
 
-It ends in one of four ways: the worker leaves, the log is damaged, somebody removed the lock file,
-or the event loop is blocked and a thread resigns for it.
+It ends in one of five ways: the worker ends, it leaves while others stay, the log is damaged,
+somebody removed the lock file, or the event loop is blocked and a thread resigns for it.
 """
 
 import logging
@@ -34,6 +34,9 @@ STALL_SECONDS = 2.0
 LOG_RETRY = 1.0
 END_SECONDS = 5.0
 _LOOK_SECONDS = 0.25
+_COURTESY_SECONDS = 0.1
+"""Between two looks at whether others stay: a stop of all of them reaches each in turn. Together
+they take less time than passes before the first client moves."""
 
 
 class Tenure:
@@ -45,14 +48,17 @@ class Tenure:
         lock: ElectionLock,
         place: LogPlace,
         limits: Retention,
+        *,
         clock: Callable[[], float],
+        leaves_to_others: Callable[[], bool],
     ) -> None:
-        """Take office with *lock*, which this worker holds."""
+        """Take office with *lock*, which this worker holds, until it *leaves_to_others*."""
         self._socket_path = socket_path
         self._lock = lock
         self._place = place
         self._limits = limits
         self._clock = clock
+        self._leaves_to_others = leaves_to_others
         self._server = BusServer(socket_path)
         self._scope = anyio.CancelScope()
         self._alive_at = time.monotonic()
@@ -79,9 +85,10 @@ class Tenure:
             # The ticks may have ended with us: leaving is no stall.
             self._alive_at = time.monotonic() + END_SECONDS
             client.disconnected()
+            clean = not self._leaves_to_others()
             with anyio.move_on_after(END_SECONDS, shield=True):
                 await self._server.close()
-                await anyio.to_thread.run_sync(partial(self._vacate, last=last))
+                await anyio.to_thread.run_sync(partial(self._vacate, last=last, clean=clean))
 
     async def tick(self) -> None:
         """Say that the event loop runs; call it twice a second."""
@@ -104,6 +111,7 @@ class Tenure:
         try:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(sequencer.run)
+                tasks.start_soon(self._resign_for_others, sequencer)
                 self._server.serve(sequencer)
                 ourselves = Peer(send)
                 client.connected(partial(sequencer.receive, ourselves))
@@ -129,6 +137,16 @@ class Tenure:
                     logger.error("the log cannot be opened: %s", said)  # noqa: TRY400  (expected of a disk)
                 await anyio.sleep(LOG_RETRY)
 
+    async def _resign_for_others(self, sequencer: Sequencer) -> None:
+        """Make way at once when this worker drains: whoever stays leads before clients move."""
+        looks = 0
+        while looks < 2:  # noqa: PLR2004  (see the pause between them)
+            await anyio.sleep(_COURTESY_SECONDS)
+            looks = looks + 1 if self._leaves_to_others() else 0
+        # While all go on publishing: who opens the log has little to read then.
+        await sequencer.shorten_log()
+        self._scope.cancel()
+
     def _resign_when_stalled(self) -> None:
         looked = time.monotonic()
         while not self._vacant.wait(_LOOK_SECONDS):
@@ -144,10 +162,10 @@ class Tenure:
                     os.getpid(),
                     STALL_SECONDS,
                 )
-                self._vacate(last=False)
+                self._vacate(last=False, clean=True)
                 return
 
-    def _vacate(self, *, last: bool) -> None:
+    def _vacate(self, *, last: bool, clean: bool) -> None:
         """Let go of socket, log and lock, in this order; the second call does nothing."""
         with self._vacating:
             if self._vacant.is_set():
@@ -156,7 +174,7 @@ class Tenure:
             try:
                 if self._lock.is_in_place():
                     self._socket_path.unlink(missing_ok=True)
-                self._place.close(last=last)
+                self._place.close(last=last, clean=clean)
             except (OSError, sqlite3.Error) as error:
                 logger.warning("the log was not closed cleanly: %s", error)
             finally:

@@ -51,7 +51,7 @@ LOCK_NAME = "bus.lock"
 MAX_SOCKET_PATH = 107
 """Bytes in the path of a unix socket, without the zero that ends it (unix(7))."""
 TICK_SECONDS = 0.5
-FIRST_RETRY, LAST_RETRY = 0.002, 0.05
+FIRST_RETRY, LAST_RETRY = 0.002, 0.01
 """Seconds between two looks for a sequencer, growing: a take-over takes milliseconds."""
 END_SECONDS = 5.0
 COURTESY_SECONDS = 1.0
@@ -216,7 +216,14 @@ class UnixSocketBroker:
                 self._client.receive(message)
 
     async def _lead(self) -> None:
-        tenure = Tenure(self._socket_path, self._lock, self._place, self._limits, self._clock)
+        tenure = Tenure(
+            self._socket_path,
+            self._lock,
+            self._place,
+            self._limits,
+            clock=self._clock,
+            leaves_to_others=self._stands_back,
+        )
         self._tenure = tenure
         try:
             await tenure.serve(self._client, self._carried.set)
@@ -228,6 +235,9 @@ class UnixSocketBroker:
             self._watchdog.heard()
 
     def _tidy_up(self) -> None:
+        if self._stands_back():  # they need the lock now, and will do it
+            self._lock.release()
+            return
         # Whoever gets the lock at its end is followed by nobody; else others need these files.
         with contextlib.suppress(OSError):  # the directory is gone, and they with it
             if self._lock.acquire():
