@@ -16,6 +16,7 @@ from lastcall.handover_messages import Done, Hello, Offer, Postscript, Welcome
 from lastcall.logs import log_event
 from lastcall.moving import Mover, Moving
 from lastcall.moving_out import HandOver
+from lastcall.moving_turn import Turn
 from lastcall.process_identity import ProcessIdentity
 from lastcall.socket_handover import BATCH, Claims, HandoverChannel, reach, socket_path
 from lastcall.worker import Worker
@@ -75,6 +76,7 @@ class HandoverSender:
         self._started = itself.started if itself else 0
         self._avoided: dict[int, float] = {}
         self._batch_size = FIRST_BATCH
+        self._turn = Turn(run_dir / "moving.lock")
 
     async def round(self, siblings: Sequence[WorkerRecord]) -> None:
         """See `HandOver.round`."""
@@ -142,9 +144,13 @@ class HandoverSender:
         # From the freeze on nobody else has the clients: the drain's end waits for ours.
         with anyio.CancelScope(shield=True):
             try:
-                frozen = await self._freeze(batch)
-                if frozen:
-                    await self._offer(channel, frozen, target)
+                await self._let_finish(batch)
+                async with self._turn.taken():
+                    frozen = self._mover.freeze(batch)
+                    for connection in batch:
+                        connection.resume(Paused.MOVE)
+                    if frozen:
+                        await self._offer(channel, frozen, target)
             finally:
                 channel.close()
 
@@ -163,7 +169,8 @@ class HandoverSender:
         self.signs += 1
         return channel
 
-    async def _freeze(self, batch: Sequence[Connection]) -> list[Moving]:
+    async def _let_finish(self, batch: Sequence[Connection]) -> None:
+        """Wait a moment for what the application is doing for some of them."""
         has_done_all = self._worker.commands.has_done_all
         busy = [each for each in batch if not has_done_all(each)]
         for connection in busy:
@@ -171,10 +178,6 @@ class HandoverSender:
         with anyio.move_on_after(BUSY_TIME):
             while not all(map(has_done_all, busy)):  # noqa: ASYNC110  (hooks have no event)
                 await anyio.sleep(0.002)
-        frozen = self._mover.freeze(batch)
-        for connection in busy:
-            connection.resume(Paused.MOVE)
-        return frozen
 
     async def _offer(
         self, channel: HandoverChannel, frozen: Sequence[Moving], target: Target
