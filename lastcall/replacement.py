@@ -39,14 +39,21 @@ class Replacement:
     """New workers for some places: they take over when all of them are ready, or none does."""
 
     deploy: Deploy
+    waiting: deque[int]
+    """The numbers of the places for which nobody has been started yet."""
     deadline: float
     successors: dict[int, WorkerProcess] = field(default_factory=dict)
     """By the number of the place."""
 
     @property
+    def starting(self) -> int:
+        """How many have been started and are not ready."""
+        return sum(not worker.ready for worker in self.successors.values())
+
+    @property
     def is_ready(self) -> bool:
         """Whether all can take over; nothing is missing where no place is left, either."""
-        return all(worker.ready for worker in self.successors.values())
+        return not (self.waiting or self.starting)
 
 
 class Replacements:
@@ -108,6 +115,7 @@ class Replacements:
             if self.deadline <= now:
                 self._give_up(f"not everybody is ready after {self._limits.ready:g} s", now)
             else:
+                self._start_next(now)
                 self._take_over_if_ready(places, now)
         if self._under_way is not None or self._is_held:
             return
@@ -139,6 +147,8 @@ class Replacements:
 
     def remove_place(self, number: int) -> None:
         """Nobody is to stand there any more."""
+        if self._under_way is not None and number in self._under_way.waiting:
+            self._under_way.waiting.remove(number)
         successors = self._under_way.successors if self._under_way is not None else {}
         if number in successors:
             self.retire(successors.pop(number))
@@ -185,17 +195,24 @@ class Replacements:
 
     def _begin(self, places: Sequence[Place], kind: Kind, now: float) -> None:
         deploy = self._write_down(kind, now)
-        self._under_way = Replacement(deploy, deadline=now + self._limits.ready)
+        numbers = deque(place.number for place in places)
+        self._under_way = Replacement(deploy, numbers, deadline=now + self._limits.ready)
         logger.info("%s: starting %d workers", deploy.title, len(places))
         if kind is Kind.RELOAD:
             notify_reloading()
-        for place in places:
+        self._start_next(now)
+
+    def _start_next(self, now: float) -> None:
+        """Start as many as may start at once; each has its own time to become ready."""
+        replacement = self._under_way
+        while replacement and replacement.waiting and replacement.starting < self._limits.starting:
             try:
                 successor = self._start(generation=self.generation, now=now)
             except OSError as error:
                 self._give_up(f"a worker cannot be started now: {error}", now)
                 return
-            self._under_way.successors[place.number] = successor
+            replacement.successors[replacement.waiting.popleft()] = successor
+            replacement.deadline = now + self._limits.ready
 
     def _take_over_if_ready(self, places: Sequence[Place], now: float) -> None:
         if self._under_way is None or not self._under_way.is_ready:

@@ -1,5 +1,6 @@
 """When a supervisor starts a worker again, and what a stop signal means; without a clock."""
 
+import math
 from dataclasses import dataclass, field
 from enum import Enum
 
@@ -26,8 +27,14 @@ class WorkerLimits:
     """From its start until it is ready, when it is to take another's place."""
     silence: float | None = 30
     """Between two heartbeats of its event loop."""
+    starting: int = 1
+    """How many may start at the same time while others serve, who need the processor more."""
     lifetime: float | None = None
     """Until it is replaced, less a random tenth: workers of one age should not go together."""
+
+    def ready_in_turn(self, workers: int) -> float:
+        """Until so many are ready, when others serve meanwhile."""
+        return self.ready * math.ceil(workers / self.starting)
 
     def lifetime_of_one(self, chance: float) -> float | None:
         """Draw one worker's lifetime; *chance* is from 0 to 1."""

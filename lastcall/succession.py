@@ -37,7 +37,7 @@ class Succession:
         self._workforce = workforce
         self._sockets = sockets
         self._directory = directory
-        self._patience = limits.ready + STARTING_TIME
+        self._limits, self._patience = limits, 0.0
         self._command, self._cwd = own_command(), working_directory()
         itself = ProcessIdentity.of(os.getpid())
         assert itself is not None  # noqa: S101  (we are running)
@@ -147,6 +147,7 @@ class Succession:
             generation=deploy.generation,
             size=len(self._workforce.places),
         )
+        self._patience = self._limits.ready_in_turn(token.size) + STARTING_TIME
         deadline = now + self._patience
         try:
             self._next = NewMaster.start(self._command, self._cwd, token, deadline=deadline)

@@ -76,6 +76,7 @@ def take_worker_limits(options: Options) -> WorkerLimits:
         ready=options.pop("ready_timeout"),
         silence=options.pop("hang_timeout") or None,
         lifetime=options.pop("max_lifetime"),
+        starting=max(1, len(os.sched_getaffinity(0)) // 2) if sys.platform == "linux" else 1,
     )
 
 

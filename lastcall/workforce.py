@@ -32,7 +32,7 @@ class Workforce:
         self.has_one_try = False
         """Whether no worker may end before the start is complete: somebody else serves as yet."""
         self._start = start
-        self._silence = limits.silence
+        self._limits = limits
         self._last_step = math.inf
 
     @property
@@ -50,7 +50,7 @@ class Workforce:
     def next_step(self) -> float:
         """When something is due at the latest; but call `step` every second, for what is not."""
         due = [place.due for place in self.places if place.due is not None]
-        return min([*due, self.replacements.deadline])
+        return min([*(due if self._may_start else []), self.replacements.deadline])
 
     def step(self, now: float) -> None:
         """Do what is due."""
@@ -58,7 +58,7 @@ class Workforce:
         if self.is_stopping:
             return
         for place in self.places:
-            if place.due is not None and place.due <= now:
+            if place.due is not None and place.due <= now and self._may_start:
                 self._fill(place, now)
         self.replacements.step(self.places, now)
 
@@ -122,12 +122,20 @@ class Workforce:
             self.replacements.note_end(pid, now)
             worker.close()
 
+    @property
+    def _may_start(self) -> bool:
+        """Whether one more may start now: not all at once while another master's workers serve."""
+        if self.is_complete or not self.has_one_try:
+            return True
+        standing = [place.worker for place in self.places if place.worker is not None]
+        return sum(not worker.ready for worker in standing) < self._limits.starting
+
     def _look_after_all(self, now: float) -> None:
         overslept, self._last_step = now - self._last_step > OVERSLEPT, now
         for worker in self.workers:
             if overslept:
                 worker.excuse(now)
-            worker.look_after(self._silence, now)
+            worker.look_after(self._limits.silence, now)
 
     def _fill(self, place: Place, now: float) -> None:
         try:

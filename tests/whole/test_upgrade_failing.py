@@ -67,7 +67,7 @@ def test_new_master_that_takes_too_long_is_given_up(flag: Path) -> None:
         flag.touch()
         served.signal(signal.SIGUSR2)
         with watched(new_master(served)) as hanging:
-            served.hear("Upgrade 1 given up, this master stays: it is not ready after 10.5 s")
+            served.hear("Upgrade 1 given up, this master stays: it is not ready after ")
             assert has_ended(hanging)
         assert int(httpx.get(url).text) in pids
 
@@ -83,10 +83,10 @@ def test_new_master_whose_workers_cannot_be_interrupted_leaves_none_behind(flag:
         flag.touch()
         served.signal(signal.SIGUSR2)
         with watched(new_master(served)) as hanging:
-            stuck = [int(served.hear(r"deaf: (\d+)")[1]) for _ in range(2)]
+            stuck = int(served.hear(r"deaf: (\d+)")[1])
             served.hear("Upgrade 1 given up")
             assert has_ended(hanging)
-        assert all(is_gone(pid) for pid in stuck)
+        assert is_gone(stuck)
         served.signal(signal.SIGTERM)
         assert served.ended() == 0
 
