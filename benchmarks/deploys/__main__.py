@@ -21,6 +21,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="a moment of each: does it still run?")
     parser.add_argument("--rounds", type=int, default=200, help="of chaos")
     parser.add_argument("--minutes", type=float, default=60, help="of chaos, at most")
+    parser.add_argument("--go-on", action="store_true", help="with the chaos that was kept last")
     parser.add_argument("--times", type=int, default=20, help="of each interruption")
     parser.add_argument("--seed", type=int, default=time.time_ns() % 1_000_000)
     parser.add_argument("--write", action="store_true", help="keep the figures, and write the page")
@@ -69,7 +70,11 @@ def measure_interruptions(program: Path, asked: argparse.Namespace) -> Part:
 def measure_chaos(program: Path, asked: argparse.Namespace) -> Part:
     """Row 7: who is killed takes nobody along."""
     rounds = 6 if asked.quick else asked.rounds
-    return chaos.measure(program, rounds, asked.seed, asked.minutes)
+    before = None
+    if asked.go_on:
+        (kept,) = (part for part in newest_parts() if part.name == "chaos")
+        before = chaos.Tally.kept(kept.figures)
+    return chaos.measure(program, rounds, asked.seed, asked.minutes, before)
 
 
 _MEASURES = {

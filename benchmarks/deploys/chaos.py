@@ -15,7 +15,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +54,17 @@ class Tally:
     """Seconds from a death until all workers were ready again."""
     longest_stop: float = 0.0
     """Seconds from the last signal until every process was gone."""
+
+    @classmethod
+    def kept(cls, figures: dict[str, Any]) -> "Tally":
+        """Go on with what `figures` gave."""
+        closed = Counter({int(code): count for code, count in figures["closed"].items()})
+        return cls(**{**figures, "rounds": Counter(figures["rounds"]), "closed": closed})
+
+    @property
+    def figures(self) -> dict[str, Any]:
+        """All of it, for a file."""
+        return {**asdict(self), "rounds": dict(self.rounds), "closed": dict(self.closed)}
 
     def add(self, what: str, report: Report) -> None:
         """Count a round."""
@@ -255,15 +266,21 @@ class _Life:
         self.history.append(f"{time.monotonic():.3f} {what}")
 
 
-def lives(program: Path, rounds: int, seed: int, minutes: float = math.inf) -> Tally:
+def lives(
+    program: Path,
+    rounds: int,
+    seed: int,
+    minutes: float = math.inf,
+    before: Tally | None = None,
+) -> Tally:
     """As many servers as it takes for *rounds* rounds, under masters of either kind in turns.
 
-    No new one begins after so many *minutes*.
+    No new one begins after so many *minutes*. What was done *before* counts.
 
     Raises:
         BrokenPromiseError: something happened that never may.
     """
-    tally, runners = Tally(), list(RUNNERS)
+    tally, runners = before or Tally(), list(RUNNERS)
     end = time.monotonic() + 60 * minutes
     while (left := rounds - tally.rounds.total()) > 0 and time.monotonic() < end:
         number = seed + tally.rounds.total()
@@ -273,10 +290,12 @@ def lives(program: Path, rounds: int, seed: int, minutes: float = math.inf) -> T
     return tally
 
 
-def measure(program: Path, rounds: int, seed: int, minutes: float) -> Part:
-    """Go through *rounds* rounds, and judge."""
+def measure(
+    program: Path, rounds: int, seed: int, minutes: float, before: Tally | None = None
+) -> Part:
+    """Go through *rounds* rounds, those *before* included, and judge."""
     try:
-        tally = lives(program, rounds, seed, minutes)
+        tally = lives(program, rounds, seed, minutes, before)
     except BrokenPromiseError as error:
         say(str(error))
         raise
@@ -299,7 +318,8 @@ def measure(program: Path, rounds: int, seed: int, minutes: float) -> Part:
         scale=SCALE,
         timeout=SETTINGS["shutdown_timeout"],
     )
-    return Part("chaos", outcomes, f"scripts/bench deploys chaos --seed {seed}", notes)
+    command = f"scripts/bench deploys chaos --seed {seed}"
+    return Part("chaos", outcomes, command, notes, tally.figures)
 
 
 _NOTES = """\
