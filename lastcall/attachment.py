@@ -14,6 +14,7 @@ from lastcall.errors import BrokerUnavailable, Overloaded, TooManyRequests
 from lastcall.protocol.base import Message, SessionProtocol
 from lastcall.protocol.centrifuge import Call, Reply
 from lastcall.protocol.plain_text import PlainText
+from lastcall.proxy_messages import picked
 from lastcall.transport.asgi_websocket import AsgiWebSocket
 from lastcall.transport.base import DETACH, Transport
 from lastcall.wire_format import wire_format
@@ -70,6 +71,7 @@ def _connection(worker: Worker, websocket: WebSocket, terms: Terms) -> Connectio
         )
     # It hears its channels from its connect on: before that it has nothing to hear them with.
     session = worker.sessions.begin(terms.channels)
+    session.headers = tuple(picked(websocket.headers, worker.settings.proxy_headers))
     return Connection(worker, remote, user=terms.user, endpoint=terms.endpoint, session=session)
 
 

@@ -137,6 +137,14 @@ class ChannelOptions(BaseModel):
         default=False,
         description="The users that a name lists after its last `#` may subscribe without a token.",
     )
+    subscribe_proxy_enabled: bool = Field(
+        default=False,
+        description="The backend is asked who may subscribe (`LASTCALL_PROXY_SUBSCRIBE_URL`).",
+    )
+    publish_proxy_enabled: bool = Field(
+        default=False,
+        description="The backend is asked who may publish (`LASTCALL_PROXY_PUBLISH_URL`).",
+    )
     channel_regex: Annotated[str, AfterValidator(_regex), Allowed("a regular expression")] = Field(
         default="",
         description="What is to be found in a name after the namespace; empty: anything.",

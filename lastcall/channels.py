@@ -97,6 +97,20 @@ class Channels:
         except Refused:
             return False
 
+    def asks_about_subscribe(self, channel: str) -> bool:
+        """Whether the backend is asked who may subscribe to the channel."""
+        return self._says(channel, "subscribe_proxy_enabled")
+
+    def asks_about_publish(self, channel: str) -> bool:
+        """Whether the backend is asked who may publish in the channel."""
+        return self._says(channel, "publish_proxy_enabled")
+
+    def _says(self, channel: str, option: str) -> bool:
+        try:
+            return bool(getattr(self.options(channel), option))
+        except Refused:
+            return False
+
     def _find(self, channel: str) -> ChannelOptions:
         if not 1 <= len(channel) <= self._max_length:
             raise BadCommand

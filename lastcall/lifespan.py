@@ -67,7 +67,8 @@ async def running(rules: Rulebook, host: Host) -> AsyncIterator["RunningWorker"]
             StopLimit(settings.shutdown_timeout, "LASTCALL_SHUTDOWN_TIMEOUT", kills=False),
             [*host.stop_limits(), *filter(None, [await stop_timeout()])],
         )
-        async with anyio.create_task_group() as tasks:
+        # Whatever a client still wants in its last moment may need the backend.
+        async with rules.backend.open(), anyio.create_task_group() as tasks:
             now = RunningWorker(rules, Surroundings(host, neighbourhood, limit), tasks)
             host.wait_at_most(limit.seconds)
             stops = host.stops(now.shutdown.on_signal, now.shutdown.server_stops)

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Self
 
+from lastcall.backend import Backend
 from lastcall.channels import Channels
 from lastcall.hooks import Endpoints
 from lastcall.settings import Settings
@@ -17,6 +18,7 @@ class Rulebook:
     channels: Channels
     endpoints: Endpoints
     tokens: TokenVerifier
+    backend: Backend
 
     @classmethod
     def by(cls, settings: Settings) -> Self:
@@ -25,4 +27,6 @@ class Rulebook:
         Raises:
             SettingsError: they cannot be used.
         """
-        return cls(settings, Channels(settings), Endpoints(), TokenVerifier(settings))
+        channels, endpoints, backend = Channels(settings), Endpoints(), Backend(settings)
+        backend.answer_for(endpoints.channels, channels)
+        return cls(settings, channels, endpoints, TokenVerifier(settings), backend)

@@ -38,7 +38,7 @@ def _seconds(value: object) -> object:
     return sum(float(number) * _UNITS[unit] for number, unit in _DURATION.findall(value))
 
 
-def _origins(value: object) -> object:
+def _by_commas(value: object) -> object:
     """Split what stands between commas; a list from a file is one already."""
     if isinstance(value, str):
         return tuple(part.strip() for part in value.split(",") if part.strip())
@@ -50,6 +50,20 @@ def _origin(value: str) -> str:
         # A path or a closing slash would never match what browsers send, and never say so.
         raise ValueError("not an origin")
     return value.lower()
+
+
+_HEADER = re.compile(r"[a-z0-9!#$%&'*+.^_`|~-]+")
+_NOT_PASSED_ON = re.compile(
+    "connection|content-.*|expect|host|keep-alive|proxy-connection|sec-websocket-.*|te|trailer"
+    "|transfer-encoding|upgrade"
+)
+
+
+def _header(value: str) -> str:
+    name = value.lower()
+    if not _HEADER.fullmatch(name) or _NOT_PASSED_ON.fullmatch(name):
+        raise ValueError("not the name of a header that can be passed on")
+    return name
 
 
 def from_json(value: object) -> object:
@@ -117,8 +131,16 @@ Directory = Annotated[Path | None, AfterValidator(_home), Allowed("the path of a
 Origins = Annotated[
     tuple[Annotated[str, AfterValidator(_origin)], ...],
     NoDecode,
-    BeforeValidator(_origins),
+    BeforeValidator(_by_commas),
     Allowed("*, or origins such as https://chat.example.com:8443, without a path, by commas"),
+]
+
+
+HeaderNames = Annotated[
+    tuple[Annotated[str, AfterValidator(_header)], ...],
+    NoDecode,
+    BeforeValidator(_by_commas),
+    Allowed("names of headers such as Cookie, X-Request-Id, by commas; not those of one hop"),
 ]
 
 

@@ -12,6 +12,7 @@ from lastcall.channel_options import (
     WithoutNamespace,
 )
 from lastcall.limit_settings import LimitSettings
+from lastcall.proxy_settings import ProxySettings
 from lastcall.setting_values import (
     Allowed,
     BrokenRule,
@@ -35,7 +36,7 @@ SHUTDOWN_NOTICE = "Server is shutting down, please disconnect."
 HEARTBEAT = "Server is running..."
 
 
-class Settings(LimitSettings):
+class Settings(LimitSettings, ProxySettings):
     """What `Lastcall()` goes by.
 
     Called by itself it takes its arguments, the environment and the defaults; `load_settings`
@@ -207,6 +208,7 @@ class Settings(LimitSettings):
         if self.max_commands <= self.max_channels:
             # Coming back, an SDK subscribes to all of them in the message that it connects with.
             raise BrokenRule("max_commands must be more than max_channels")
+        self._check_proxies()
         own, mark, _ = self.shutdown_notice_channel.partition(":")
         used = {
             "user_personal_channel_namespace": self.user_personal_channel_namespace,
@@ -216,6 +218,20 @@ class Settings(LimitSettings):
             if namespace and namespace not in self.namespaces:
                 raise BrokenRule(f"{what} is {namespace!r}, but there is no such namespace")
         return self
+
+    def _check_proxies(self) -> None:
+        everywhere = [self.channels, *self.namespaces.values()]
+        for event in ("subscribe", "publish"):
+            url = f"proxy_{event}_url"
+            if not getattr(self, url) and any(
+                getattr(each, f"{event}_proxy_enabled") for each in everywhere
+            ):
+                raise BrokenRule(f"{event}_proxy_enabled needs {url}")
+        passed_on = {*self.proxy_headers, *self.proxy_emulated_headers}
+        if self.proxy_authorization is not None and "authorization" in passed_on:
+            raise BrokenRule(
+                "proxy_authorization and the client's Authorization exclude each other"
+            )
 
 
 def _demo() -> dict[str, ChannelOptions]:

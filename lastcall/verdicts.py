@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import msgspec
-from msgspec import UNSET, Raw, UnsetType
+from msgspec import UNSET, Raw
 
 from lastcall.channel_options import Override
 from lastcall.protocol.centrifuge_json import in_one_line
@@ -49,7 +49,7 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
 class Edited(msgspec.Struct, frozen=True, kw_only=True):
     """The client may publish, but other than it said."""
 
-    data: Any | UnsetType = UNSET
+    data: Any = UNSET
     """Instead of the client's own data, as JSON; `UNSET`: its own."""
     tags: Mapping[str, str] = {}
     """For subscribers, beside the data."""

@@ -40,6 +40,7 @@ LAYERS = (
             "exit_status",
             "limit_settings",
             "protocol.centrifuge",
+            "proxy_settings",
             "server_api",
             "setting_values",
             "settings",
@@ -69,6 +70,7 @@ LAYERS = (
             "json_values",
             "origin",
             "protocol.*",
+            "proxy_messages",
             "public_keys",
             "rates",
             "restart_policy",
@@ -116,6 +118,7 @@ LAYERS = (
     Layer(
         "what lives in a worker",
         (
+            "backend",
             "connection_manager",
             "crowd",
             "graceful_shutdown",
@@ -144,6 +147,7 @@ LAYERS = (
             "worker_record",
         ),
         packages=frozenset({"anyio", "msgspec"}),
+        extra={"backend": frozenset({"httpx"})},
     ),
     Layer(
         "implementations of seams",
