@@ -15,6 +15,7 @@ from lastcall.errors import (
     UnrecoverablePosition,
 )
 from lastcall.lastcall import Endpoint, Lastcall
+from lastcall.publisher import Publisher
 from lastcall.settings import ServerSettings, Settings
 from lastcall.verdicts import Edited, Identity, Permit
 from lastcall.web.page import page_router
@@ -31,6 +32,7 @@ __all__ = [
     "LastcallError",
     "Permit",
     "Publication",
+    "Publisher",
     "Refused",
     "RemoteAddress",
     "ServerSettings",

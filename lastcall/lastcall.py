@@ -7,16 +7,14 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterat
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any, Literal
 
-import msgspec
 from fastapi import APIRouter
-from pydantic import BaseModel
 from starlette.applications import Starlette
 from starlette.requests import HTTPConnection
 from starlette.websockets import WebSocket
 
 from lastcall.admission import Admission
 from lastcall.attachment import Terms, attach
-from lastcall.broker.base import Kind, StreamPosition
+from lastcall.broker.base import StreamPosition
 from lastcall.channel_hooks import OnAuthenticate, OnPublish, OnRefresh, OnRpc, OnSubscribe
 from lastcall.draining import Draining
 from lastcall.errors import SettingsError
@@ -26,14 +24,12 @@ from lastcall.http_api import api_router
 from lastcall.lifespan import RunningWorker, running
 from lastcall.logs import set_up_logging
 from lastcall.metrics_router import metrics_router
+from lastcall.payload import Payload, encode
 from lastcall.rulebook import Rulebook
 from lastcall.server_methods import ServerMethods
 from lastcall.settings import Settings
 from lastcall.settings_source import cannot_start, settings_or_exit
 from lastcall.uvicorn_host import find_host
-
-type Payload = str | bytes | Any
-"""What can be published: text as text, bytes as binary, anything else as JSON text."""
 
 
 class Endpoint:
@@ -180,7 +176,7 @@ class Lastcall(Endpoint):
         Raises (when awaited):
             BrokerUnavailable: it was not accepted.
         """
-        data, kind = _encode(payload)
+        data, kind = encode(payload)
         if not _in_event_loop():
             raise RuntimeError("publish works in the event loop: use publish_sync in a thread")
         worker = self.now.worker
@@ -290,16 +286,6 @@ class Lastcall(Endpoint):
         if now.shutdown.is_requested:
             return "draining"
         return None if now.worker.hub.is_available else "broker unavailable"
-
-
-def _encode(payload: Payload) -> tuple[bytes, Kind]:
-    if isinstance(payload, str):
-        return payload.encode(), Kind.TEXT
-    if isinstance(payload, bytes | bytearray | memoryview):
-        return bytes(payload), Kind.BINARY
-    if isinstance(payload, BaseModel):
-        return payload.model_dump_json().encode(), Kind.JSON
-    return msgspec.json.encode(payload), Kind.JSON
 
 
 def _in_event_loop() -> bool:

@@ -207,6 +207,8 @@ LAYERS = (
             "metrics_router",
             "moving",
             "neighbourhood",
+            "payload",
+            "publisher",
             "pytest_plugin",
             "settings_reference",
             "simulated_client",
@@ -269,6 +271,7 @@ BARE_ASYNCIO = (
     # Other threads, plain functions and signal handlers need the loop itself.
     "lastcall",
     "lifespan",
+    "publisher",
 )
 """Everything else uses anyio."""
 
