@@ -18,7 +18,11 @@ def health_router(not_ready: NotReady) -> APIRouter:
         """The event loop answers: there is no reason to restart this process."""
         return {"status": "live"}
 
-    @router.get("/ready", responses={503: {"description": "No new clients, please."}})
+    @router.get(
+        "/ready",
+        responses={503: {"description": "No new clients, please.", "model": dict[str, str]}},
+        response_model=dict[str, str],
+    )
     async def ready() -> JSONResponse:
         """New clients are welcome here (200), or not (503), and why not."""
         reason = not_ready()

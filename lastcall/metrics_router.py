@@ -15,7 +15,11 @@ def metrics_router(answer: Answer) -> APIRouter:
     """`/metrics`; it waits for nobody."""
     router = APIRouter(tags=["metrics"])
 
-    @router.get("/metrics", responses={503: {"description": "Not started."}})
+    @router.get(
+        "/metrics",
+        response_class=PlainTextResponse,
+        responses={503: {"description": "Not started.", "content": {"text/plain": {}}}},
+    )
     async def metrics() -> PlainTextResponse:
         """What all workers of this host count, in the text format of Prometheus."""
         text = answer()

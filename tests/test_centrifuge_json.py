@@ -101,6 +101,17 @@ def test_what_the_server_says_is_a_message() -> None:
     assert PROTOCOL.notice("bye") == [Message(b'{"push":{"message":{"data":"bye"}}}')]
 
 
+def test_binary_message_has_to_be_text_all_the_same() -> None:
+    """What is published goes to others as text: it would end their connections."""
+    line = b'{"id":1,"publish":{"channel":"a","data":"%b"}}'
+
+    (call,) = PROTOCOL.decode(Message(line % "grün".encode(), binary=True))
+    assert isinstance(call, Call)
+    (invalid,) = PROTOCOL.decode(Message(line % b"gr\xfcn", binary=True))
+    assert isinstance(invalid, Invalid)
+    assert invalid.why.code == 3501
+
+
 def test_message_holds_so_many_commands() -> None:
     protocol = CentrifugeJson(max_commands=3)
 

@@ -91,6 +91,9 @@ class CentrifugeJson:
         if len(lines) > self._max_commands:
             return (Invalid(BadRequest()),)
         commands: list[Command] = []
+        if message.binary and not _is_utf8(message.data):
+            # Payloads are not looked into: they would go to other clients as text that is none.
+            return (Invalid(BadRequest()),)
         for line in lines:
             try:
                 commands.append(_command(_DECODER.decode(line)))
@@ -165,6 +168,14 @@ def _command(line: _Line) -> Command:
     if line.id or line.ping is not UNSET:
         raise ValueError("no command that is known")
     return Pong()
+
+
+def _is_utf8(data: bytes) -> bool:
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def as_json(publication: Publication) -> bytes:
