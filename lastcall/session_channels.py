@@ -86,9 +86,14 @@ class SessionChannels:
             wish.channel, session_of(connection).user, asked=wish.asked, override=grant.override
         )
         since = wish.since if features.recoverable else None
-        size = self._channels.options(wish.channel).history_size
+        options = self._channels.options(wish.channel)
+        latest_only = options.force_recovery_mode == "cache"
+        # What is published while the latest one is read is not too much to read.
+        size = self._max_recovered if latest_only else options.history_size
         limit = min(size, self._max_recovered)
-        entry = await self._subscribing.enter(connection, wish.channel, since, limit)
+        entry = await self._subscribing.enter(
+            connection, wish.channel, since, limit, latest_only=latest_only
+        )
         joins = None
         if features.push_join_leave:
             try:

@@ -27,6 +27,7 @@ class Entry:
     missed: Sequence[Publication] | None
     """None: the history does not reach back, or nobody asked."""
     since: StreamPosition | None
+    latest_only: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +35,7 @@ class Heard:
     """How a client stands in a channel when it is live."""
 
     position: StreamPosition
-    """Where it stands before *publications*."""
+    """Where it stands before *publications*; with the latest one only, behind it."""
     publications: Sequence[Publication]
     recovered: bool
 
@@ -49,12 +50,19 @@ class Subscribing:
         self._interest = interest
 
     async def enter(
-        self, connection: Connection, channel: str, since: StreamPosition | None, limit: int
+        self,
+        connection: Connection,
+        channel: str,
+        since: StreamPosition | None,
+        limit: int,
+        *,
+        latest_only: bool = False,
     ) -> Entry:
         """Hold *channel* for *connection*, and read at most *limit* of what follows *since*.
 
-        An empty epoch in *since* is that of the stream. In the tick in which this returns, or any
-        later, call `go_live`, or `leave`.
+        An empty epoch in *since* is that of the stream. With *latest_only* what was missed is the
+        latest publication, wherever *since* is, if that is not it. In the tick in which this
+        returns, or any later, call `go_live`, or `leave`.
 
         Raises:
             BrokerUnavailable: nothing is held.
@@ -69,6 +77,8 @@ class Subscribing:
         if since is None:
             return Entry(self._hub.hold(connection, channel, head), None, None)
         since = StreamPosition(since.offset, since.epoch or head.epoch)
+        if latest_only:
+            since = _before_the_latest(head, since)
         catch_up = self._hub.hold(connection, channel, since)
         try:
             missed = await self._missed(catch_up, since, limit)
@@ -77,7 +87,9 @@ class Subscribing:
             raise
         if connection.is_gone:
             raise Gone
-        return Entry(catch_up, missed, since)
+        if latest_only and not since.offset and not missed:
+            missed = None  # nothing was ever published: there is no latest one
+        return Entry(catch_up, missed, since, latest_only)
 
     def go_live(self, entry: Entry) -> Heard:
         """Let the connection hear the channel from here on; write what it tells before all else."""
@@ -85,6 +97,8 @@ class Subscribing:
         heard: list[Publication] = []
         if entry.since is not None and entry.missed is not None:
             if hub.go_live(entry.catch_up, entry.missed, heard.extend):
+                if entry.latest_only:
+                    return Heard(entry.catch_up.position, heard[-1:], recovered=True)
                 return Heard(entry.since, heard, recovered=True)
             heard.clear()
         catch_up = entry.catch_up
@@ -116,3 +130,9 @@ class Subscribing:
             if len(history.publications) <= limit:
                 return history.publications
         return None
+
+
+def _before_the_latest(head: StreamPosition, since: StreamPosition) -> StreamPosition:
+    if since.epoch == head.epoch and since.offset >= head.offset:
+        return since
+    return StreamPosition(max(0, head.offset - 1), head.epoch)

@@ -1,6 +1,7 @@
 """The Centrifuge protocol as a client meets it: every command, every error, every close."""
 
 import json
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -36,6 +37,10 @@ def lastcall() -> Lastcall:
         max_channels=3,
         namespaces={
             "news": NEWS,
+            "quote": NEWS.model_copy(update={"history_size": 1, "force_recovery_mode": "cache"}),
+            "brief": NEWS.model_copy(
+                update={"history_size": 1, "force_recovery_mode": "cache", "history_ttl": 0.5}
+            ),
             "shut": ChannelOptions(),
             "asked": ChannelOptions(),
             "room": ChannelOptions(
@@ -243,6 +248,52 @@ def test_who_was_away_too_long_is_told(client: TestClient, epoch: str | None) ->
         "epoch": ours,
         "offset": 12,
     }
+
+
+def come_back(
+    client: TestClient, offset: int = 0, epoch: str = "", *, channel: str = "quote:a"
+) -> Any:
+    with connected(client) as speaker:
+        return speaker.ask("subscribe", channel=channel, recover=True, offset=offset, epoch=epoch)
+
+
+def test_cache_has_the_latest_publication_for_who_comes_back(client: TestClient) -> None:
+    with connected(client) as speaker:
+        empty = come_back(client)
+        assert empty["was_recovering"]
+        assert not {"recovered", "publications", "offset"} & set(empty)
+        for n in range(1, 6):
+            speaker.ask("publish", channel="quote:a", data=n)
+        epoch = empty["epoch"]
+
+        for offset, of in [(1, epoch), (4, epoch), (0, ""), (2, "another")]:
+            result = come_back(client, offset, of)
+            assert (result["recovered"], result["offset"], result["epoch"]) == (True, 5, epoch)
+            assert [each["data"] for each in result["publications"]] == [5]
+        result = come_back(client, 5, epoch)
+        assert (result["recovered"], result["offset"]) == (True, 5)
+        assert "publications" not in result
+
+
+def test_cache_that_is_empty_by_now_is_told(client: TestClient) -> None:
+    with connected(client) as speaker:
+        speaker.ask("publish", channel="brief:a", data=1)
+        deadline = time.monotonic() + 10
+        while speaker.ask("history", channel="brief:a", limit=1)["publications"]:
+            assert time.monotonic() < deadline
+        result = come_back(client, channel="brief:a")
+    assert result["offset"] == 1
+    assert "recovered" not in result
+
+
+def test_cache_goes_on_live(client: TestClient) -> None:
+    with connected(client) as speaker, connected(client) as other:
+        for n in range(3):
+            other.ask("publish", channel="quote:a", data=n)
+        speaker.ask("subscribe", channel="quote:a", recover=True)
+        other.ask("publish", channel="quote:a", data=3)
+        live = speaker.hear()["push"]["pub"]
+        assert (live["data"], live["offset"]) == (3, 4)
 
 
 def test_history_goes_both_ways(speaker: SessionClient) -> None:
