@@ -1,6 +1,6 @@
 """Puts the parts of a worker together; nothing runs yet."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from lastcall.announcements import Announcements
@@ -8,12 +8,14 @@ from lastcall.broker.base import Broker
 from lastcall.commands import Commands
 from lastcall.connection_manager import ConnectionManager, connection_limit
 from lastcall.crowd import Crowd
+from lastcall.emulation import Emulation
 from lastcall.everyone import Everyone
 from lastcall.hub import Hub, Later
 from lastcall.interest import Interest
 from lastcall.node import ThisNode
 from lastcall.protocol.base import ClientProtocol
 from lastcall.protocol.centrifuge_json import CentrifugeJson
+from lastcall.protocol.centrifuge_uni import CentrifugeUni
 from lastcall.protocol.plain_text import PlainText
 from lastcall.revocation_file import RevocationFile
 from lastcall.revoking import Revoking
@@ -52,11 +54,10 @@ def assemble(
     settings, hub = rules.settings, Hub(loop.later)
     interest, connections = Interest(broker, hub), ConnectionManager(hub, loop.changed)
     everyone = _everyone(broker, hub, interest, coordinator, connections)
-    crowd = Crowd(settings, everyone, loop.turns_away)
+    crowd, revoking = _guards(rules, everyone, connections, loop)
     presence = Presence(broker, hub, everyone, loop.later)
     session_channels = SessionChannels(rules, Subscribing(broker, hub, interest), presence)
     requests = SessionCommands(rules, broker, presence, session_channels, crowd)
-    revoking = _revoking(rules, everyone, connections, loop)
     orders = UserOrders(rules, everyone, connections, commands, session_channels)
     methods = ServerMethods(rules, broker, everyone, presence, orders=orders, revoking=revoking)
     return Worker(
@@ -69,9 +70,10 @@ def assemble(
         everyone=everyone,
         crowd=crowd,
         revoking=revoking,
+        emulation=Emulation(broker, hub, interest, coordinator, loop.later),
         sessions=Sessions(commands, requests, _timing(settings)),
         server_methods=methods,
-        protocols=_by_name(PlainText(), _centrifuge_json(rules)),
+        protocols=_by_name(PlainText(), *_centrifuge(rules)),
         announcements=Announcements(settings.announcement_rate),
         coordinator=coordinator,
         max_connections=settings.max_connections or connection_limit(),
@@ -90,21 +92,26 @@ def _everyone(
     return everyone
 
 
-def _revoking(
+def _guards(
     rules: Rulebook, everyone: Everyone, connections: ConnectionManager, loop: Loop
-) -> Revoking:
-    return Revoking(everyone, rules.tokens.revocations, connections, loop.revocation_file)
+) -> tuple[Crowd, Revoking]:
+    """Who knows how many there may be, and who knows whose token is good no more."""
+    return (
+        Crowd(rules.settings, everyone, loop.turns_away),
+        Revoking(everyone, rules.tokens.revocations, connections, loop.revocation_file),
+    )
 
 
 def _by_name(*protocols: ClientProtocol) -> dict[str, ClientProtocol]:
     return {protocol.name: protocol for protocol in protocols}
 
 
-def _centrifuge_json(rules: Rulebook) -> CentrifugeJson:
+def _centrifuge(rules: Rulebook) -> Iterator[ClientProtocol]:
     settings = rules.settings
-    return CentrifugeJson(
-        rules.channels.has_history, settings.shutdown_notice_channel, settings.max_commands
-    )
+    for kind in (CentrifugeJson, CentrifugeUni):
+        yield kind(
+            rules.channels.has_history, settings.shutdown_notice_channel, settings.max_commands
+        )
 
 
 def _timing(settings: Settings) -> Timing:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import cast
 
 import anyio
+from starlette.requests import HTTPConnection
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
 from lastcall import origin
@@ -33,22 +34,24 @@ class Terms:
     channels: tuple[str, ...]
     subprotocol: str | None
     protocol: str
+    first: bytes | None = None
+    """What the client has said already, in its URL."""
 
 
 async def attach(worker: Worker, websocket: WebSocket, terms: Terms) -> None:
     """Make the client of *websocket* a connection of *worker*; see `Endpoint.attach`."""
-    if not _is_own_origin(worker, websocket):
+    if not comes_from_allowed_origin(worker, websocket):
         # Before accept this is an answer with status 403 (ASGI specification, "Close").
         await websocket.close(1008, "foreign origin")
         return
     if worker.crowd.turns_away() and terms.protocol != PLAIN_TEXT:
         await _ask_for_patience(worker, websocket, terms)
         return
-    status = _too_many(worker, websocket, terms)
+    status = too_many(worker, websocket, terms)
     if status:
         await _turn_away(websocket, terms, status)
         return
-    connection = _connection(worker, websocket, terms)
+    connection = connection_of(worker, websocket, terms)
     worker.connections.expect_one()
     try:
         transport = await _transport(worker, websocket, connection, terms.subprotocol)
@@ -59,24 +62,28 @@ async def attach(worker: Worker, websocket: WebSocket, terms: Terms) -> None:
     protocol = worker.protocols[terms.protocol]
     connection.open(transport, wire_format(protocol, transport.framing))
     worker.connected(connection)
+    if terms.first is not None:
+        connection.received(Message(terms.first))
     if isinstance(transport, AsgiWebSocket):
         await transport.serve()
 
 
-def _connection(worker: Worker, websocket: WebSocket, terms: Terms) -> Connection:
-    remote = _remote(websocket)
+def connection_of(worker: Worker, request: HTTPConnection, terms: Terms) -> Connection:
+    """The client of *request*, which has no transport yet."""
+    remote = _remote(request)
     if terms.protocol == PLAIN_TEXT:
         return Connection(
             worker, remote, user=terms.user, endpoint=terms.endpoint, channels=terms.channels
         )
     # It hears its channels from its connect on: before that it has nothing to hear them with.
-    session = worker.sessions.begin(terms.channels)
-    session.headers = tuple(picked(websocket.headers, worker.settings.proxy_headers))
+    protocol = cast("SessionProtocol", worker.protocols[terms.protocol])
+    session = worker.sessions.begin(terms.channels, only_listens=protocol.only_listens)
+    session.headers = tuple(picked(request.headers, worker.settings.proxy_headers))
     return Connection(worker, remote, user=terms.user, endpoint=terms.endpoint, session=session)
 
 
-def _remote(websocket: WebSocket) -> RemoteAddress:
-    return RemoteAddress(*(websocket.scope.get("client") or (None, None)))
+def _remote(request: HTTPConnection) -> RemoteAddress:
+    return RemoteAddress(*(request.scope.get("client") or (None, None)))
 
 
 async def _transport(
@@ -113,11 +120,11 @@ async def _accept(
     return cast("Callable[..., Transport]", detach)(connection, **limits)
 
 
-def _too_many(worker: Worker, websocket: WebSocket, terms: Terms) -> int:
+def too_many(worker: Worker, request: HTTPConnection, terms: Terms) -> int:
     """The status for one client more; 0: it may come in."""
     if worker.is_full:
         return 503
-    host = _remote(websocket).host
+    host = _remote(request).host
     # Who has a session says later who it is, and is told in other words then.
     user = terms.user if terms.protocol == PLAIN_TEXT else None
     return 0 if worker.crowd.has_room_at(host) and worker.crowd.has_room_for(user) else 429
@@ -134,7 +141,8 @@ async def _ask_for_patience(worker: Worker, websocket: WebSocket, terms: Terms) 
         with anyio.move_on_after(worker.settings.stale_delay):
             if websocket.application_state is WebSocketState.CONNECTING:
                 await websocket.accept(terms.subprotocol)
-            first = next(iter(protocol.decode(await _message(websocket))), None)
+            said = Message(terms.first) if terms.first else await _message(websocket)
+            first = next(iter(protocol.decode(said)), None)
             if isinstance(first, Call):
                 reply = protocol.reply(Reply(first.id, "connect", TooManyRequests()))
                 await _send(websocket, reply)
@@ -180,10 +188,11 @@ async def _refuse(websocket: WebSocket, status: int = 503) -> None:
         await websocket.close(1013, "try again later")
 
 
-def _is_own_origin(worker: Worker, websocket: WebSocket) -> bool:
-    if all(name != b"origin" for name, _ in websocket.scope["headers"]):
+def comes_from_allowed_origin(worker: Worker, request: HTTPConnection) -> bool:
+    """Whether the page that sends *request*, if it is one, may connect here."""
+    if all(name != b"origin" for name, _ in request.scope["headers"]):
         return True  # only browsers send one
-    headers = websocket.headers
+    headers = request.headers
     return origin.is_allowed(
         headers["origin"],
         host=headers.get("host", ""),

@@ -28,7 +28,7 @@ from lastcall.proxy_messages import (
     picked,
     prolonged,
 )
-from lastcall.sessions import json_value, session_of
+from lastcall.sessions import json_value, protocol_of, session_of
 from lastcall.settings import Settings
 from lastcall.verdicts import Edited, Identity, Permit
 
@@ -138,7 +138,7 @@ class Backend:
         session = session_of(connection)
         return Question(
             client=session.client,
-            transport=connection.wire_format.framing.name.partition("-")[0],
+            transport=transport_of(connection),
             protocol="json",
             encoding="json",
             user=session.user,
@@ -206,6 +206,12 @@ class Backend:
             why=str(error) if isinstance(error, Unusable) else type(error).__name__,
             count=count,
         )
+
+
+def transport_of(connection: Connection) -> str:
+    """What Centrifugo calls the transport of *connection*."""
+    name = connection.wire_format.framing.name.partition("-")[0]
+    return f"uni_{name}" if protocol_of(connection).only_listens else name
 
 
 def _httpx() -> ModuleType:

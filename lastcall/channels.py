@@ -19,8 +19,10 @@ ANONYMOUS = ""
 
 ANSWERS = "\0answers:"
 """Begins the names of channels of ours in which workers answer each other (see `everyone`)."""
-_ANSWERS_KEPT = HistoryLimits(64, 10)
-"""For a worker that has to find another sequencer in between; nobody reads an answer twice."""
+EMULATED = "\0emulated:"
+"""Begins the names of channels of ours by which workers pass on what clients say (`emulation`)."""
+_LETTERS_KEPT = HistoryLimits(64, 10)
+"""For a worker that has to find another sequencer in between; nobody reads a letter twice."""
 
 _KNOWN_LIMIT = 10_000
 """Names whose options are remembered, so that a publication costs one look-up."""
@@ -317,8 +319,8 @@ class ChannelRetention:
         More publications than the namespace says are kept for clients that change their worker;
         readers are shown as many as it says. Its time is kept exactly.
         """
-        if channel.startswith(ANSWERS):
-            return _ANSWERS_KEPT
+        if channel.startswith((ANSWERS, EMULATED)):
+            return _LETTERS_KEPT
         try:
             options = self._channels.options(channel)
         except Refused:

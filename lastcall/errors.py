@@ -6,12 +6,13 @@ LastcallError
 │   ├── WorkerFailed            1012  come back: a part of this worker died
 │   ├── MessageTooBig           1009  send less
 │   ├── InvalidUtf8             1007  send text as UTF-8
+│   ├── ServerError             3004  come back: something of ours went wrong
 │   ├── ConnectionExpired       3005  come back with a fresh token
 │   ├── SubscriptionExpired     3006  come back with a fresh token
 │   ├── SlowConsumer            3008  come back and read faster
 │   ├── InsufficientState       3010  come back: what was published meanwhile is lost
 │   ├── NoPong                  3012  come back: the connection seemed dead
-│   ├── Overloaded              3013  come back later: the worker has as many as it may have
+│   ├── Overloaded              3013  come back later, or ask for less at once
 │   ├── InvalidToken            3500  stay away: the token is not ours, or of somebody else
 │   ├── BadRequest              3501  stay away: this is not the protocol
 │   ├── Stale                   3502  stay away: connected, but never said who
@@ -109,6 +110,13 @@ class InsufficientState(Disconnect):
     is_servers_own = True
 
 
+class ServerError(Disconnect):
+    """Something of ours went wrong while the client connected, and it reads no errors."""
+
+    code = 3004
+    reason = "internal server error"
+
+
 class ConnectionExpired(Disconnect):
     """The token's time is over and the client did not bring another."""
 
@@ -131,7 +139,7 @@ class NoPong(Disconnect):
 
 
 class Overloaded(Disconnect):
-    """The worker has as many connections as it may have."""
+    """The client asked for more than is done, or the server has too much to do."""
 
     code = 3013
     reason = "too many requests"

@@ -94,6 +94,13 @@ class Host(Protocol):
         """
         ...
 
+    def cutter(self, send: Callable[..., object]) -> Callable[[], object] | None:
+        """What cuts the connection of the request that *send* answers; None: that cannot be done.
+
+        A server that is asked to end a response waits until its client has read it.
+        """
+        ...
+
     def thaw(
         self, state: bytes, events: TransportEvents, *, max_backlog: int, max_message_size: int
     ) -> Transport:
@@ -156,6 +163,13 @@ class AsgiHost:
     def refuse_to_start(self) -> bool:
         """Only an exception tells it."""
         return False
+
+    def cutter(
+        self,
+        send: Callable[..., object],  # noqa: ARG002  (it leads nowhere)
+    ) -> Callable[[], object] | None:
+        """The connection is the server's."""
+        return None
 
     def thaw(
         self,

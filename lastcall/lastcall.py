@@ -9,7 +9,8 @@ from typing import Any, Literal
 
 from fastapi import APIRouter
 from starlette.applications import Starlette
-from starlette.requests import HTTPConnection
+from starlette.requests import HTTPConnection, Request
+from starlette.responses import Response
 from starlette.websockets import WebSocket
 
 from lastcall.admission import Admission
@@ -29,6 +30,8 @@ from lastcall.rulebook import Rulebook
 from lastcall.server_methods import ServerMethods
 from lastcall.settings import Settings
 from lastcall.settings_source import cannot_start, settings_or_exit
+from lastcall.streams import KINDS, StreamName, stream
+from lastcall.streams_router import streams_router
 from lastcall.uvicorn_host import find_host
 
 
@@ -85,6 +88,29 @@ class Endpoint:
         terms = Terms(self._name, user, tuple(dict.fromkeys(channels)), subprotocol, protocol)
         await attach(worker, websocket, terms)
 
+    async def stream(
+        self,
+        request: Request,
+        transport: StreamName,
+        *,
+        user: str | None = None,
+        channels: Iterable[str] = (),
+    ) -> Response:
+        """Make the client of *request* a connection that reads the response: return it.
+
+        For clients without a WebSocket; what `/connection/<transport>` does, for *user*, who
+        needs no token then. What SDKs say (`sse`, `http_stream`) comes to `/emulation`. A page of
+        a foreign origin gets 403, as in `attach`.
+
+        Raises:
+            RuntimeError: the application's lifespan does not run `Lastcall`.
+        """
+        if isinstance(channels, str):
+            raise TypeError(f"channels has to be a list of names: [{channels!r}]")
+        named = tuple(dict.fromkeys(channels))
+        terms = Terms(self._name, user, named, None, KINDS[transport].protocol)
+        return await stream(self._lastcall.now.worker, request, transport, terms)
+
 
 class Lastcall(Endpoint):
     """Real-time notifications for one FastAPI application; itself its default endpoint."""
@@ -112,6 +138,7 @@ class Lastcall(Endpoint):
         # First, because routes are tried in order: behind all the others a look-up would be a
         # tenth of what a connect costs, and after a restart everybody connects.
         self.router.add_api_websocket_route("/connection/websocket", self._centrifuge)
+        self.router.include_router(streams_router(lambda: self.now.worker))
         self.router.include_router(health_router(self._not_ready))
         self.router.include_router(api_router(self.settings, self._server_methods))
         self.router.include_router(metrics_router(self._metrics))
@@ -304,7 +331,7 @@ def _gate(app: Starlette, now: RunningWorker) -> Iterator[None]:
         return now.shutdown.retry_after if now.shutdown.refuses else None
 
     inner = app.middleware_stack or app.build_middleware_stack()
-    gate = Admission(inner, refuses)
+    gate = Admission(inner, refuses, now.cutter)
     app.middleware_stack = gate
     try:
         yield

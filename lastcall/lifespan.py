@@ -13,6 +13,7 @@ from typing import Any
 import anyio
 from anyio.abc import TaskGroup
 
+from lastcall.admission import Cutter
 from lastcall.assembly import Loop, assemble
 from lastcall.collector import start_up_spared
 from lastcall.commands import Commands
@@ -131,6 +132,11 @@ class RunningWorker:
         )
         self._mover = Mover(self.worker, self._host)
         self.shutdown = self._shutdown(surroundings.limit)
+
+    @property
+    def cutter(self) -> Cutter:
+        """See `Host.cutter`."""
+        return self._host.cutter
 
     @property
     def _meeting_place(self) -> Path | None:

@@ -25,6 +25,33 @@ def is_allowed(
         return False
 
 
+def sharing(origin: str | None, *, allowed: Collection[str]) -> dict[str, str]:
+    """The headers by which a page of *origin* may read the response; for one that `is_allowed`.
+
+    Where any page may, it does so without the cookies that its user has here.
+    """
+    if origin is None:
+        return {}
+    if "*" in allowed and origin not in allowed:
+        return {"access-control-allow-origin": "*"}
+    return {
+        "access-control-allow-origin": origin,
+        "access-control-allow-credentials": "true",
+        "vary": "origin",
+    }
+
+
+def preflight(asked_headers: str | None, *, methods: Collection[str]) -> dict[str, str]:
+    """The headers by which a page may ask for what no form could (Fetch, "CORS protocol")."""
+    headers = {
+        "access-control-allow-methods": ", ".join(methods),
+        "access-control-max-age": "300",
+    }
+    if asked_headers:
+        headers["access-control-allow-headers"] = asked_headers
+    return headers
+
+
 def _same_place(origin: SplitResult, host: str) -> bool:
     default = _DEFAULT_PORTS.get(origin.scheme)
     if default is None or not origin.hostname:

@@ -109,6 +109,12 @@ class Session(msgspec.Struct, omit_defaults=True):
     channels: tuple[str, ...] = ()
     """Server-side subscriptions that the application asked for in `attach`."""
     subscriptions: dict[str, Subscription] = {}
+    key: str = ""
+    """Who knows it may speak for this client, by requests of their own; a secret."""
+    node: str = ""
+    """Where these requests are taken to; empty: nowhere, the client speaks for itself."""
+    only_listens: bool = False
+    """Whether it says nothing after its connect, and answers no ping."""
     look_at: int = 0
     """When this worker looks next for what is due, by the beat; 0: never. It does not move."""
 
@@ -151,7 +157,7 @@ class Session(msgspec.Struct, omit_defaults=True):
             dues.append(AskAgain())
         if self.ping_at and beat >= self.ping_at:
             self.ping_at = beat + timing.ping
-            self.pong_by = beat + timing.pong
+            self.pong_by = 0 if self.only_listens else beat + timing.pong
             dues.append(Ping())
         return dues
 

@@ -105,20 +105,25 @@ class SessionIdentity:
         ]
         # From here on in one tick with the reply.
         session.stage = Stage.CONNECTED
-        ping = self._settings.ping_interval
-        # Spread, so that clients that come back in one moment are not pinged in one.
-        session.ping_at = self._beat() + random.uniform(ping / 2, ping)  # noqa: S311
+        session.ping_at = self._first_ping()
         go_live = self._session_channels.go_live
         return ConnectResult(
             client=session.client,
             version=lastcall.__version__,
-            ping=math.ceil(ping),
-            pong=True,
+            ping=math.ceil(self._settings.ping_interval),
+            pong=not session.only_listens,
             expires=session.expire_at != 0,
             ttl=seconds_until(session.expire_at, self._clock()),
             data=json_value(claims.data),
             subs={each.wish.channel: go_live(connection, each) for each in held},
+            session=session.key,
+            node=session.node,
         )
+
+    def _first_ping(self) -> float:
+        # Spread, so that clients that come back in one moment are not pinged in one.
+        ping = self._settings.ping_interval
+        return self._beat() + random.uniform(ping / 2, ping)  # noqa: S311  (no secret)
 
     async def refresh(self, connection: Connection, request: Refresh) -> RefreshResult:
         """Let the connection live as long as its fresh token.

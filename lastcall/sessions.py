@@ -93,9 +93,9 @@ class Sessions:
         self._beat = beat
         self._due: dict[int, list[Connection]] = {}
 
-    def begin(self, channels: tuple[str, ...]) -> Session:
+    def begin(self, channels: tuple[str, ...], *, only_listens: bool = False) -> Session:
         """A session for a client that has not said anything yet, and shall hear *channels*."""
-        return Session(since=self._beat(), channels=channels)
+        return Session(since=self._beat(), channels=channels, only_listens=only_listens)
 
     def watch(self, connection: Connection) -> None:
         """Do what is due for *connection* until it is gone; again if that may be sooner now."""
@@ -215,6 +215,10 @@ class Sessions:
             error = InternalError()
         if isinstance(call.request, Connect):
             session_of(connection).stage = Stage.REFUSED
+            end = protocol_of(connection).refusal(error)
+            if end is not None:
+                connection.disconnect(end)
+                return
         self._reply(connection, call, error)
 
     def _reply(self, connection: Connection, call: Call, outcome: Result | Refused | None) -> None:

@@ -182,11 +182,11 @@ class UserOrders:
     def _of(self, order: Order) -> Iterator[Connection]:
         for connection in self._connections:
             session = connection.session
-            client = session.client if session is not None else ""
+            client, key = (session.client, session.key) if session is not None else ("", "")
             if (
                 (connection.user or "") == order.user
                 and order.client in {"", client}
-                and not order.session  # no connection has one yet
+                and order.session in {"", key}
                 and not _is_over(connection)
             ):
                 yield connection

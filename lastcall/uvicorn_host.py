@@ -201,6 +201,11 @@ class UvicornHost:
             client.close()
             raise
 
+    def cutter(self, send: Callable[..., object]) -> Callable[[], object] | None:
+        """Its own `send` is a method of the request, which knows its connection."""
+        transport = getattr(getattr(send, "__self__", None), "transport", None)
+        return getattr(transport, "abort", None)
+
     def refuse_to_start(self) -> bool:
         """Uvicorn exits with 3 after the lifespan's startup, which makes its master stop too."""
         self._server.lifespan.should_exit = True

@@ -11,6 +11,7 @@ from lastcall.commands import Commands
 from lastcall.connection import Connection, ConnectionOwner
 from lastcall.connection_manager import ConnectionManager
 from lastcall.crowd import Crowd
+from lastcall.emulation import Emulation
 from lastcall.everyone import Everyone
 from lastcall.hooks import Endpoints
 from lastcall.hub import Hub
@@ -41,6 +42,7 @@ class Worker:
     everyone: Everyone
     crowd: Crowd
     revoking: Revoking
+    emulation: Emulation
     sessions: Sessions
     server_methods: ServerMethods
     """What the application can ask for from outside."""
@@ -72,6 +74,7 @@ class Worker:
     async def join_the_others(self) -> None:
         """Hear the other workers, and learn what has to be known."""
         await self.everyone.start()
+        await self.emulation.start()
         await self.revoking.learn()
         await self.crowd.learn()
 

@@ -234,6 +234,9 @@ class FakeHost:
         self.within = within
         self._note("stop")
 
+    def cutter(self, send: Callable[..., object]) -> Callable[[], object] | None:
+        raise OSError(f"no connection here for {send}")
+
     def wait_at_most(self, seconds: float) -> None:
         self.waits = seconds
 

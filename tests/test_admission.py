@@ -1,11 +1,13 @@
 """Whom a leaving worker turns away, and how."""
 
+import re
 from typing import Any
 
 import pytest
 from starlette.types import Message, Receive, Scope, Send
 
 from lastcall.admission import REFUSED_IN_WORDS, Admission
+from lastcall.transport.base import CUT
 
 pytestmark = pytest.mark.anyio
 
@@ -94,3 +96,35 @@ async def test_the_lifespan_is_nobodys_request() -> None:
     await gate.request("", "lifespan")
 
     assert gate.served == [""]
+
+
+async def test_an_event_source_is_told_to_come_back_in_its_own_words() -> None:
+    """A status would be the end of it for good."""
+    accept: dict[str, Any] = {"method": "GET", "headers": [(b"accept", b"text/event-stream")]}
+    gate = Gate(3)
+    start, body = await gate.request("/updates", **accept)
+    assert (start["status"], dict(start["headers"])[b"content-type"]) == (200, b"text/event-stream")
+    assert re.fullmatch(rb"retry: [3-6]000\n\n", body["body"])
+    assert gate.served == []
+
+    (start, _) = await Gate(3).request("/updates", **accept | {"method": "POST"})
+    assert start["status"] == 503
+
+
+async def test_who_can_be_cut_is_known_to_the_application() -> None:
+    cut: list[str] = []
+    scopes: list[Scope] = []
+
+    async def app(scope: Scope, _receive: Receive, _send: Send) -> None:
+        scopes.append(scope)
+
+    async def nothing(_message: object = None) -> Any:
+        raise AssertionError
+
+    for cutter in (lambda _: lambda: cut.append("cut"), lambda _: None):
+        gate = Admission(app, lambda: None, cutter)
+        await gate({"type": "http", "path": "/"}, nothing, nothing)
+
+    scopes[0]["extensions"][CUT]()
+    assert cut == ["cut"]
+    assert "extensions" not in scopes[1]

@@ -5,13 +5,19 @@ import sys
 import pytest
 
 from lastcall import Lastcall
-from lastcall.backend import Backend
+from lastcall.backend import Backend, transport_of
 from lastcall.channel_hooks import ChannelHooks
 from lastcall.channel_options import ChannelOptions
 from lastcall.channels import Channels
 from lastcall.errors import FeatureOff, SettingsError
+from lastcall.protocol.centrifuge_json import CentrifugeJson
+from lastcall.protocol.centrifuge_uni import CentrifugeUni
 from lastcall.settings import Settings
 from lastcall.settings_source import load_settings
+from lastcall.transport.base import Framing
+from lastcall.transport.framing import WEBSOCKET, deflate_framing
+from lastcall.transport.stream_forms import EVENTS, LINES, MESSAGES
+from tests.fakes import RecordingOwner, RecordingTransport, connect
 from tests.session_client import serving, session
 
 URL = "http://127.0.0.1:9/"
@@ -50,6 +56,27 @@ def test_backend_is_asked_where_the_namespace_says_so() -> None:
         assert found.for_publish(channel) is None
     assert found.for_subscribe("room:a") is not None
     assert found.for_publish("room:a") is not None
+
+
+@pytest.mark.parametrize(
+    ("framing", "protocol", "name"),
+    [
+        (WEBSOCKET, CentrifugeJson(), "websocket"),
+        (deflate_framing(12), CentrifugeJson(), "websocket"),
+        (WEBSOCKET, CentrifugeUni(), "uni_websocket"),
+        (EVENTS, CentrifugeJson(), "sse"),
+        (LINES, CentrifugeJson(), "http_stream"),
+        (LINES, CentrifugeUni(), "uni_http_stream"),
+        (MESSAGES, CentrifugeUni(), "uni_sse"),
+    ],
+)
+def test_backend_hears_the_names_of_transports(
+    framing: Framing, protocol: CentrifugeJson, name: str
+) -> None:
+    transport = RecordingTransport(framing)
+    connection, _ = connect(RecordingOwner(), transport=transport, protocol=protocol)
+
+    assert transport_of(connection) == name
 
 
 def test_function_of_the_application_comes_first() -> None:

@@ -166,3 +166,10 @@ def test_value_in_one_line_is_the_same_value(value: bytes) -> None:
 
     assert b"\n" not in line
     assert json.loads(line) == json.loads(value)
+
+
+def test_where_there_are_no_close_codes_the_end_is_a_push() -> None:
+    assert PROTOCOL.goodbye(3001, "shutdown") == Message(
+        b'{"push":{"disconnect":{"code":3001,"reason":"shutdown"}}}'
+    )
+    assert PROTOCOL.refusal(TooManyRequests()) is None

@@ -2,7 +2,7 @@
 
 import pytest
 
-from lastcall.origin import is_allowed
+from lastcall.origin import is_allowed, preflight, sharing
 
 
 @pytest.mark.parametrize(
@@ -62,3 +62,29 @@ def test_the_allowed_ones_may_and_a_star_is_everybody() -> None:
     assert is_allowed("null", host="x", forwarded_host=None, allowed=("null",))
     assert is_allowed(origin, host="x", forwarded_host=None, allowed=("*",))
     assert not is_allowed(origin, host="x", forwarded_host=None, allowed=("https://another",))
+
+
+def test_a_page_of_an_allowed_origin_may_read_the_response() -> None:
+    assert sharing(None, allowed=()) == {}
+    assert sharing("https://a.example", allowed=["https://a.example"]) == {
+        "access-control-allow-origin": "https://a.example",
+        "access-control-allow-credentials": "true",
+        "vary": "origin",
+    }
+
+
+def test_where_any_page_may_it_does_so_without_cookies() -> None:
+    assert sharing("https://a.example", allowed=["*"]) == {"access-control-allow-origin": "*"}
+    named = sharing("https://a.example", allowed=["*", "https://a.example"])
+    assert named["access-control-allow-credentials"] == "true"
+
+
+def test_a_browser_is_told_what_a_page_may_ask() -> None:
+    headers = preflight("content-type", methods=("POST", "OPTIONS"))
+
+    assert headers == {
+        "access-control-allow-methods": "POST, OPTIONS",
+        "access-control-allow-headers": "content-type",
+        "access-control-max-age": "300",
+    }
+    assert "access-control-allow-headers" not in preflight(None, methods=("POST",))

@@ -7,7 +7,7 @@ from typing import Protocol
 import msgspec
 
 from lastcall.broker.base import Publication
-from lastcall.errors import Disconnect
+from lastcall.errors import Disconnect, Refused
 from lastcall.protocol.centrifuge import Call, Invalid, Pong, Push, Reply
 
 
@@ -16,6 +16,16 @@ class Message(msgspec.Struct, frozen=True, gc=False):
 
     data: bytes
     binary: bool = False
+
+
+class Positioned(Message, frozen=True, gc=False):
+    """A message with which its reader comes further in some channels."""
+
+    moves: tuple[tuple[str, int | None, str], ...] = ()
+    """Channel, offset and epoch; no offset: the channel is not heard any more; no epoch: the same.
+    """
+    begins: bool = False
+    """Whether these are channels that the reader did not hear before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +75,9 @@ class SessionProtocol(ClientProtocol, Protocol):
     """What a client speaks that connects, subscribes and is answered: one that has a `Session`."""
 
     ping: Message
-    """To be answered by a `Pong`."""
+    """To be answered by a `Pong`, but by clients that only listen."""
+    only_listens: bool
+    """Whether its clients say nothing but who they are."""
 
     def body(self, publication: Publication) -> bytes:
         """A publication as it stands in a history or a reply."""
@@ -77,4 +89,12 @@ class SessionProtocol(ClientProtocol, Protocol):
 
     def push(self, push: Push) -> Message:
         """Tell a client what it did not ask for."""
+        ...
+
+    def goodbye(self, code: int, reason: str) -> Message:
+        """The last message where a transport has no close codes."""
+        ...
+
+    def refusal(self, why: Refused) -> Disconnect | None:
+        """How a connection ends whose `Connect` is refused; None: it is answered with *why*."""
         ...

@@ -58,6 +58,11 @@ class _Line(msgspec.Struct):
     ping: Raw | UnsetType = UNSET
 
 
+class _End(msgspec.Struct):
+    code: int
+    reason: str
+
+
 _DECODER = msgspec.json.Decoder(_Line)
 _ENCODER = msgspec.json.Encoder()
 _NAMES = tuple(METHODS.values())
@@ -69,6 +74,7 @@ class CentrifugeJson:
     name = "centrifuge-json"
     reconnects = True
     ping = Message(b"{}")
+    only_listens = False
 
     def __init__(
         self,
@@ -154,6 +160,14 @@ class CentrifugeJson:
         if isinstance(why, ServerShutdown | WorkerFailed):
             return SHUTDOWN, "shutdown"
         return why.code, why.reason
+
+    def goodbye(self, code: int, reason: str) -> Message:
+        """A push of its own."""
+        return Message(b'{"push":{"disconnect":%b}}' % _ENCODER.encode(_End(code, reason)))
+
+    def refusal(self, why: Refused) -> Disconnect | None:  # noqa: ARG002  (whatever it is)
+        """Clients end the connection themselves when they have read the error."""
+        return None
 
 
 def _command(line: _Line) -> Command:

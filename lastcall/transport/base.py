@@ -15,6 +15,8 @@ Opaque to everybody between the two.
 
 DETACH = "lastcall.detach"
 """The ASGI extension by which our own WebSocket class takes a connection out of its endpoint."""
+CUT = "lastcall.cut"
+"""The ASGI extension that cuts a connection whose client does not read its response."""
 DRAINING = "lastcall.draining"
 """Mark among a scope's extensions: somebody tells this endpoint when to end."""
 

@@ -2,9 +2,10 @@
 
 import os
 from collections.abc import Awaitable
+from typing import Literal
 
 import msgspec
-from fastapi import FastAPI, WebSocket
+from fastapi import FastAPI, Request, Response, WebSocket
 
 from lastcall import Connection, Disconnect, Lastcall, StreamPosition
 from lastcall.errors import Refused
@@ -26,6 +27,12 @@ async def signed_in(websocket: WebSocket) -> None:
 async def plain(websocket: WebSocket) -> None:
     """A client that speaks no protocol of the SDKs."""
     await lastcall.attach(websocket)
+
+
+@app.api_route("/signed-in/{transport}", methods=["GET", "POST"])
+async def signed_in_by(request: Request, transport: Literal["sse", "http_stream"]) -> Response:
+    """The same without a WebSocket."""
+    return await lastcall.stream(request, transport, user="7", channels=["chat:notices"])
 
 
 @lastcall.on_subscribe("asked:*")

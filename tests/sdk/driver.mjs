@@ -3,6 +3,7 @@
 
 import { createInterface } from "node:readline";
 import { Centrifuge } from "centrifuge";
+import { EventSource } from "eventsource";
 import WebSocket from "ws";
 
 const say = (line) => process.stdout.write(JSON.stringify(line) + "\n");
@@ -35,11 +36,17 @@ const wish = ({ channel = "" } = {}) =>
 
 const EVENTS = ["subscribing", "subscribed", "unsubscribed", "publication", "join", "leave", "error"];
 
-const { url, asks, options } = JSON.parse(process.argv[2]);
-const client = new Centrifuge(url, {
+// Over a connection of its own a request may come to any worker.
+const fetchAnew = (url, init) =>
+  fetch(url, { ...init, headers: { ...init.headers, connection: "close" } });
+
+const { endpoint, asks, anew, options } = JSON.parse(process.argv[2]);
+const client = new Centrifuge(endpoint, {
   ...options,
   websocket: WebSocket,
+  eventsource: EventSource,
   ...(asks ? { getToken: wish } : {}),
+  ...(anew ? { fetch: fetchAnew } : {}),
 });
 report(client, ["connecting", "connected", "disconnected", "message", ...EVENTS]);
 

@@ -8,9 +8,11 @@ import signal
 from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -158,16 +160,30 @@ def _camel_case(name: str) -> str:
 
 @asynccontextmanager
 async def node_sdk(
-    url: str, *, token: str = "", asks_for_tokens: bool = False
+    url: str,
+    *,
+    token: str = "",
+    asks_for_tokens: bool = False,
+    transport: str = "",
+    requests_anew: bool = False,
 ) -> AsyncIterator[NodeClient]:
-    """See `Sdk`."""
+    """See `Sdk`; with a *transport* that takes the place of the WebSocket at *url*.
+
+    With *requests_anew* every request has a connection of its own.
+    """
+    parts = urlsplit(url)
+    base = f"http://{parts.netloc}"
+    path = f"{parts.path.removesuffix('/websocket')}/{transport}"
     options = {
         "token": token,
+        "emulationEndpoint": f"{base}/emulation",
         "timeout": PATIENCE * 1000,
         "minReconnectDelay": RECONNECT_DELAY * 1000,
         "maxReconnectDelay": LONGEST_RECONNECT_DELAY * 1000,
     }
-    line = json.dumps({"url": url, "asks": asks_for_tokens, "options": options})
+    endpoint = [{"transport": transport, "endpoint": base + path}] if transport else url
+    asked = {"asks": asks_for_tokens, "anew": requests_anew}
+    line = json.dumps({"endpoint": endpoint, "options": options, **asked})
     process = await asyncio.create_subprocess_exec(
         node(), FOLDER / "driver.mjs", line, stdin=PIPE, stdout=PIPE, limit=LINE_LIMIT
     )
@@ -176,6 +192,10 @@ async def node_sdk(
         yield client
     finally:
         await client.end()
+
+
+sse_sdk = partial(node_sdk, transport="sse")
+http_stream_sdk = partial(node_sdk, transport="http_stream")
 
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.sdk.node_client import node_sdk
+from tests.sdk.node_client import http_stream_sdk, node_sdk, sse_sdk
 from tests.sdk.python_client import python_sdk
 from tests.server_process import ServerProcess
 from tests.token_makers import SECRET
@@ -17,7 +17,13 @@ APPLICATION = "tests.sdk.application:app"
 STOCK = (sys.executable, "-m", "uvicorn", APPLICATION)
 OWN = (sys.executable, "-m", "lastcall", "serve", APPLICATION)
 MASTERS = pytest.mark.parametrize("command", [STOCK, OWN], ids=["uvicorn", "lastcall serve"])
-SDKS = pytest.mark.parametrize("sdk", [python_sdk, node_sdk], ids=["python", "node"])
+SDKS = pytest.mark.parametrize(
+    "sdk",
+    [python_sdk, node_sdk, sse_sdk, http_stream_sdk],
+    ids=["python", "node", "node over SSE", "node over an HTTP stream"],
+)
+WEBSOCKETS = pytest.mark.parametrize("sdk", [python_sdk, node_sdk], ids=["python", "node"])
+STREAMS = pytest.mark.parametrize("sdk", [sse_sdk, http_stream_sdk], ids=["SSE", "HTTP stream"])
 
 LONG = 3600.0
 """Seconds that a token lasts beyond any test."""

@@ -11,13 +11,14 @@ from websockets.asyncio.client import connect
 from lastcall.settings import SHUTDOWN_NOTICE
 from tests.sdk.node_client import node_sdk
 from tests.sdk.python_client import python_sdk
-from tests.sdk.server import MASTERS, OWN, SDKS, SETTINGS, STOCK, token, url_of
+from tests.sdk.server import MASTERS, OWN, SETTINGS, STOCK, STREAMS, WEBSOCKETS, token, url_of
 from tests.sdk.story import PATIENCE, Sdk
 from tests.server_process import ServerProcess, free_port, run_server
 from tests.whole.moving import until
 
 pytestmark = [pytest.mark.anyio, pytest.mark.whole]
 
+TOO_MANY = {"code": 111, "message": "too many requests", "temporary": True}
 NOTICES = "chat:notices"
 PATIENT: dict[str, Any] = SETTINGS | {"ping_interval": 25, "pong_timeout": 20}
 CAME_IN = 'WebSocket /connection/websocket" [accepted]'
@@ -43,7 +44,26 @@ async def test_notice_reaches_both_sdks_and_then_the_release(command: tuple[str,
                 assert await client.story.next("connecting") == ending
 
 
-@SDKS
+@STREAMS
+async def test_leaving_worker_asks_streams_for_patience_in_words(sdk: Sdk) -> None:
+    port = free_port()
+    patient: dict[str, Any] = PATIENT | {"shutdown_timeout": 60}
+    with run_server(command=STOCK, port=port, **patient) as leaving:
+        url = url_of(leaving)
+        async with connect(url_of(leaving, "/plain")) as plain, sdk(url, token=token()) as client:
+            leaving.send_signal(signal.SIGTERM)
+            await until(lambda: refuses(leaving), leaving)
+            await client.connect()
+            for _ in range(3):
+                assert TOO_MANY in (await client.story.next("error")).values()
+            await plain.close()
+            await asyncio.to_thread(leaving.wait, PATIENCE)
+            with run_server(command=STOCK, port=port, **PATIENT):
+                await client.story.next("connected")
+            assert client.story.names().count("disconnected") == 0
+
+
+@WEBSOCKETS
 async def test_leaving_worker_asks_for_patience_in_words(sdk: Sdk) -> None:
     """A plain client keeps it there; the SDK waits, longer each time, and comes when it can."""
     port = free_port()
@@ -67,7 +87,20 @@ async def test_leaving_worker_asks_for_patience_in_words(sdk: Sdk) -> None:
                 await client.story.next("connected")
 
 
-@SDKS
+@STREAMS
+async def test_full_worker_asks_streams_for_patience_in_words(sdk: Sdk) -> None:
+    with run_server(command=OWN, max_connections=1, **PATIENT) as server:
+        url = url_of(server)
+        async with python_sdk(url, token=token("1")) as first, sdk(url, token=token("2")) as second:
+            await first.connect()
+            await first.story.next("connected")
+            await second.connect()
+            assert TOO_MANY in (await second.story.next("error")).values()
+            await first.disconnect()
+            await second.story.next("connected")
+
+
+@WEBSOCKETS
 async def test_full_worker_asks_for_patience_by_its_code(sdk: Sdk) -> None:
     with run_server(command=OWN, max_connections=1, **PATIENT) as server:
         url = url_of(server)
