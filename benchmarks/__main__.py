@@ -8,8 +8,8 @@ from pathlib import Path
 
 from benchmarks.candidates import candidates
 from benchmarks.load import build
-from benchmarks.page import PAGE, render
-from benchmarks.results_file import RESULTS, Session, new_session, newest, read_session
+from benchmarks.page import write_page
+from benchmarks.results_file import RESULTS, Session, new_session
 from benchmarks.runs import QUICK, ROUNDS, Scale, Tools, all_runs
 from benchmarks.table import tables
 
@@ -45,7 +45,7 @@ def main() -> None:
             name = datetime.now(UTC).strftime("%Y-%m-%d-%H%M")
             session.write(RESULTS / f"{name}.json")
     if asked.page or asked.write:
-        PAGE.write_text(render(read_session(newest())))
+        write_page()
 
 
 def measure(scale: Scale, rows: list[str], only: list[str] | None) -> Session:

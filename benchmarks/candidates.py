@@ -1,6 +1,8 @@
 """The servers that are compared: Lastcall, the floor, and whatever of the others is installed."""
 
+import dataclasses
 import importlib.metadata
+import json
 import shutil
 import subprocess
 import sys
@@ -19,6 +21,9 @@ JOINING_FLOOR = "C floor that joins"
 LASTCALL = "Lastcall"
 LASTCALL_ASYNCIO = "Lastcall on asyncio"
 FASTAPI = "FastAPI's ConnectionManager"
+PLAIN = "plain text"
+CENTRIFUGE = "Centrifuge JSON"
+API_KEY = "of a server that lives for a moment"
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +65,28 @@ def lastcall(name: str, loop: str, *, workers: int = 1, **settings: object) -> C
             "LASTCALL_STATE_DIR": "DIRECTORY/state",
             **{f"LASTCALL_{key.upper()}": str(value) for key, value in settings.items()},
         },
+    )
+
+
+def centrifuge(name: str, *, recovers: bool = False, broker_url: str = "") -> Candidate:
+    """The same, spoken to like an SDK does: in a channel with history, which others publish in."""
+    kept = {"history_size": 100, "force_recovery": True}
+    subscribe = '"channel":"bench:@"' + (',"recover":true' if recovers else "")
+    return dataclasses.replace(
+        lastcall(
+            name,
+            "uvloop",
+            insecure="true",
+            api_key=API_KEY,
+            broker_url=broker_url,
+            namespaces=json.dumps({"bench": kept}),
+        ),
+        envelope=Envelope(
+            path="/connection/websocket",
+            hello='{"id":1,"connect":{}}\\n{"id":2,"subscribe":{' + subscribe + "}}",
+            before='{"id":3,"publish":{"channel":"bench:0","data":"',
+            after='"}}',
+        ),
     )
 
 

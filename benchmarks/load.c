@@ -9,14 +9,16 @@
  *   window W SECONDS   publish so that W publications are on their way at any time
  *   rate R SECONDS     publish R times a second, whether or not the server keeps up
  *   size BYTES         publish so much from now on, instead of 128 bytes
+ *   recover N M ROOMS  open N clients, and wait until each has received what it missed: M publications
  *   idle SECONDS       do nothing but answer pings
  *   deaf               read now what the deaf clients were sent; tell the code of a close
  *   abandon            close every client at once, without a word
  *
  * A publication is BEFORE, a mark with its number and time, filler up to SIZE bytes, AFTER. HELLO
- * is sent by each client once it is open, for servers that want to be asked; in it and in the other
- * two `\n` stands for a line end, and a leading `!` makes binary frames. Every mark that a client
- * receives is counted, whatever it is wrapped in: what is missing, doubled or out of order shows.
+ * is sent by each client once it is open, for servers that want to be asked; a leading `!` makes
+ * binary frames, `@` is the client's number modulo ROOMS (1 but for `recover`), and in all three `\n`
+ * is a line end: CRLF in binary frames. Every mark that a client receives is counted, whatever it
+ * is wrapped in: what is missing, doubled or out of order shows.
  *
  * While publications are on their way the thread polls without sleeping. Else the server would be
  * charged for waking it, and that costs as much as a send.
@@ -64,7 +66,9 @@ static size_t frame_size, mark_at;
 static uint32_t first, next_number;             /* the numbers of this phase */
 static uint32_t received_by[MAX_PUBLISHED];     /* by how many clients each was received */
 static uint64_t deliveries, complete, wrong, last_received;
-static uint64_t latencies[64 * 64];
+static uint64_t latencies[64 * 64], samples;
+static uint64_t recovering_since;               /* 0: nobody recovers */
+static int rooms = 1;
 
 static uint64_t now(void) {
     struct timespec t;
@@ -81,10 +85,11 @@ static void die(const char *what) {
 static void note_latency(uint64_t ns) {
     int shift = ns < 64 ? 0 : 58 - __builtin_clzll(ns);
     latencies[shift * 64 + (ns >> shift)]++;
+    samples++;
 }
 
 static double latency_ms(double share) {
-    uint64_t sum = 0, wanted = (uint64_t)(share * (double)deliveries);
+    uint64_t sum = 0, wanted = (uint64_t)(share * (double)samples);
     for (int i = 0; i < 64 * 64; i++)
         if ((sum += latencies[i]) > wanted) return (double)((uint64_t)(i % 64) << (i / 64)) / 1e6;
     return 0;
@@ -134,7 +139,8 @@ static void take_mark(Client *c, const uint8_t *mark, uint64_t at) {
     c->next = number + 1;
     deliveries++;
     last_received = at;
-    note_latency(at - hex(mark + 10, 16));
+    if (!recovering_since) note_latency(at - hex(mark + 10, 16));
+    else if (c->next == next_number) note_latency(at - recovering_since);
     if (++received_by[number - first] == (uint32_t)hearing) complete++;
 }
 
@@ -151,6 +157,12 @@ static void take_frame(Client *c, const uint8_t *head, const uint8_t *payload, s
     if (size == 1 && *payload == '2') {         /* Engine.IO pings in a message */
         uint8_t pong[16];
         send_all(c, pong, make_frame(pong, 1, "3", 1));
+        return;
+    }
+    if (size == 2 && !memcmp(payload, "{}", 2)) {       /* so does the Centrifuge protocol */
+        uint8_t pong[16];
+        pinged++;
+        send_all(c, pong, make_frame(pong, 1, "{}", 2));
         return;
     }
     for (const uint8_t *end = payload + size; (size_t)(end - payload) >= MARK; payload += MARK) {
@@ -180,6 +192,16 @@ static size_t take_frames(Client *c, const uint8_t *data, size_t size) {
     return used;
 }
 
+static void say_hello(Client *c) {
+    char said[300];
+    uint8_t out[320];
+    char *end = said;
+    for (const char *in = hello; *in; in++)
+        if (*in == '@') end += sprintf(end, "%d", (int)((c - clients) % rooms));
+        else *end++ = *in;
+    send_all(c, out, make_frame(out, is_binary ? 2 : 1, said, (size_t)(end - said)));
+}
+
 static size_t take_answer(Client *c, uint8_t *data, size_t size) {
     uint8_t *end = memmem(data, size, "\r\n\r\n", 4);
     if (!end) return 0;
@@ -188,13 +210,10 @@ static size_t take_answer(Client *c, uint8_t *data, size_t size) {
         return 0;
     }
     c->state = OPEN;
-    c->next = next_number;
+    c->next = recovering_since ? first : next_number;
     opening--;
     if (c->kind & HEARS) hearing++;
-    if (*hello) {
-        uint8_t out[300];
-        send_all(c, out, make_frame(out, is_binary ? 2 : 1, hello, strlen(hello)));
-    }
+    if (*hello) say_hello(c);
     if (c->kind & DEAF) epoll_ctl(poller, EPOLL_CTL_DEL, c->fd, NULL);
     return (size_t)(end + 4 - data);
 }
@@ -277,6 +296,21 @@ static void open_clients(int number, int kind) {
         (double)(now() - start) / 1e9);
 }
 
+static void recover(int number, int missed) {
+    uint64_t start = now(), end = start + 90000000000u, wanted = (uint64_t)number * (uint64_t)missed;
+    int left = number;
+    recovering_since = start;
+    next_number = (uint32_t)missed;
+    while (deliveries < wanted && now() < end) {
+        for (; left && opening < AT_ONCE; left--) begin(HEARS);
+        turn(10);
+    }
+    printf("{\"expected\": %llu, \"received\": %llu, \"out_of_order\": %llu, \"failed\": %d, "
+        "\"seconds\": %.6f, \"p50_ms\": %.4f, \"p99_ms\": %.4f}\n",
+        (unsigned long long)wanted, (unsigned long long)deliveries, (unsigned long long)wrong, failed,
+        (double)(last_received - start) / 1e9, latency_ms(0.5), latency_ms(0.99));
+}
+
 static void publish(void) {
     char mark[MARK + 1];
     if (next_number - first == MAX_PUBLISHED) die("too many publications");
@@ -290,7 +324,7 @@ static void run_phase(int window, double rate, double seconds) {
     uint64_t start = now(), end = start + (uint64_t)(seconds * 1e9), give_up;
     int closed_before = closed, audience = hearing;
     first = next_number;
-    deliveries = complete = wrong = 0;
+    deliveries = complete = wrong = samples = 0;
     last_received = start;
     memset(latencies, 0, sizeof latencies);
     memset(received_by, 0, sizeof received_by);
@@ -354,8 +388,10 @@ static void prepare(size_t filled) {
 
 static void unescape(char *out, const char *in) {
     for (; *in; in++)
-        if (in[0] == '\\' && in[1] == 'n') *out++ = '\r', *out++ = '\n', in++;
-        else *out++ = *in;
+        if (in[0] == '\\' && in[1] == 'n') {
+            if (is_binary) *out++ = '\r';
+            *out++ = '\n', in++;
+        } else *out++ = *in;
     *out = 0;
 }
 
@@ -371,7 +407,7 @@ static void read_arguments(int argc, char **argv) {
 int main(int argc, char **argv) {
     struct rlimit files;
     char line[128];
-    double number, seconds;
+    double number, seconds, missed;
     if (argc < 3) { fprintf(stderr, "load PORT PATH [...]: see the top of load.c\n"); return 2; }
     getrlimit(RLIMIT_NOFILE, &files);
     files.rlim_cur = files.rlim_max;
@@ -389,6 +425,8 @@ int main(int argc, char **argv) {
             run_phase(0, number, seconds);
         else if (sscanf(line, "size %lf", &number) == 1 && number >= MARK && number <= MAX_SIZE)
             prepare((size_t)number);
+        else if (sscanf(line, "recover %lf %lf %d", &number, &missed, &rooms) == 3)
+            recover((int)number, (int)missed);
         else if (sscanf(line, "idle %lf", &seconds) == 1) idle(seconds);
         else if (!strncmp(line, "deaf", 4)) hear_the_deaf();
         else if (!strncmp(line, "abandon", 7)) abandon();

@@ -2,9 +2,9 @@
 
 from benchmarks.candidates import FLOOR, JOINING_FLOOR, LASTCALL, LASTCALL_ASYNCIO
 from benchmarks.processes import ROOT
-from benchmarks.results_file import Session
+from benchmarks.results_file import CENTRIFUGE_RESULTS, Session, newest, read_session
 from benchmarks.table import tables, title
-from benchmarks.targets import targets
+from benchmarks.targets import centrifuge_targets, targets
 
 PAGE = ROOT / "docs" / "performance.md"
 
@@ -52,13 +52,38 @@ leaves as one write for each client.
 - **Bytes a connection** is the growth of the server's memory (PSS), without the kernel's.
 
 {tables}
-{failures}## What was compared
+{failures}{centrifuge}## What was compared
 
 {versions}
 """
 
+_CENTRIFUGE = """\
+## The Centrifuge protocol
 
-def render(session: Session) -> str:
+What the [official SDKs](centrifuge.md) speak, against plain text on `/ws` of the same server.
+Measured {date} at commit `{commit}` by `scripts/bench centrifuge --write`, in the same way;
+{rounds:.0f} rounds. Each client has connected and is subscribed to one channel with history and
+recovery; each publication carries its offset and who published it. Before it began, {load:.1f}
+processes of the machine wanted to run.
+
+{targets}
+
+- **To come back**: a server with the host's bus publishes, stops and starts again. Then all clients
+  connect, {at_once} handshakes at a time, subscribe from before the first publication, and are
+  *live* when they have the last. Real clients come back less close together. *MiB at most* is the
+  largest resident size of the server's process meanwhile.
+- *Few* are {few:.0f} clients to each of {rooms:.0f} channels.
+
+{tables}
+"""
+
+
+def write_page() -> None:
+    """Render it from the newest figures."""
+    PAGE.write_text(render(read_session(newest()), read_session(newest(CENTRIFUGE_RESULTS))))
+
+
+def render(session: Session, centrifuge: Session) -> str:
     """The page."""
     source = ROOT / "benchmarks" / "floor.c"
     return _PAGE.format(
@@ -80,7 +105,22 @@ def render(session: Session) -> str:
         seconds=session.scale["seconds"],
         tables=tables(session),
         failures=_failures(session),
+        centrifuge=_centrifuge(centrifuge),
         versions="\n".join(f"- {name}: {words}" for name, words in session.versions.items()),
+    )
+
+
+def _centrifuge(session: Session) -> str:
+    return _CENTRIFUGE.format(
+        date=session.date,
+        commit=session.commit,
+        rounds=session.scale["rounds"],
+        load=session.load_before,
+        targets=centrifuge_targets(session),
+        at_once=64,
+        few=session.scale["many"] / session.scale["rooms"],
+        rooms=session.scale["rooms"],
+        tables=tables(session),
     )
 
 

@@ -52,6 +52,21 @@ class Server:
         """Bytes that it holds: pages that processes share are divided among them (PSS)."""
         return sum(_pss(pid) for pid in self._pids())
 
+    @property
+    def peak_memory(self) -> int:
+        """The most bytes that it held since `forget_peak`, shared pages counted in each process."""
+        return sum(_in_bytes(Path(f"/proc/{pid}/status"), "VmHWM") for pid in self._pids())
+
+    def forget_peak(self) -> None:
+        """Let `peak_memory` begin with what it holds now."""
+        for pid in self._pids():
+            Path(f"/proc/{pid}/clear_refs").write_text("5")
+
+    def stop(self) -> None:
+        """Stop it as an operator does, and wait until it has ended."""
+        self.process.terminate()
+        self.process.wait(START_TIMEOUT)
+
     def wait_until_idle(self) -> None:
         """Wait until it has done nothing to speak of for a moment."""
         for _ in range(100):
@@ -74,8 +89,11 @@ def _cpu_seconds(pid: int) -> float:
 
 
 def _pss(pid: int) -> int:
-    text = Path(f"/proc/{pid}/smaps_rollup").read_text()
-    found = re.search(r"^Pss:\s+(\d+) kB", text, flags=re.MULTILINE)
+    return _in_bytes(Path(f"/proc/{pid}/smaps_rollup"), "Pss")
+
+
+def _in_bytes(path: Path, name: str) -> int:
+    found = re.search(rf"^{name}:\s+(\d+) kB", path.read_text(), flags=re.MULTILINE)
     return int(found[1]) * 1024 if found else 0
 
 

@@ -15,6 +15,7 @@ from benchmarks.processes import ROOT
 from benchmarks.runs import Figures, Rows, Scale
 
 RESULTS = ROOT / "benchmarks" / "results"
+CENTRIFUGE_RESULTS = RESULTS / "centrifuge"
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,9 +82,9 @@ def read_session(path: Path) -> Session:
     return Session(**json.loads(path.read_text()))
 
 
-def newest() -> Path:
+def newest(results: Path = RESULTS) -> Path:
     """The file that the page is rendered from: their names begin with the date."""
-    return max(RESULTS.glob("*.json"))
+    return max(results.glob("*.json"))
 
 
 def machine() -> dict[str, str]:

@@ -42,9 +42,11 @@ class Scale:
     rate: int = 500
     few: int = 20
     slow_rate: int = 50
+    missed: int = 50
+    rooms: int = 500
 
 
-QUICK = Scale(rounds=1, seconds=0.3, clients=20, many=50, most=60)
+QUICK = Scale(rounds=1, seconds=0.3, clients=20, many=50, most=60, missed=5, rooms=10)
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,6 +201,26 @@ def _phase(server: Server, load: Load, command: str) -> Figures:
 @contextlib.contextmanager
 def _loaded(candidate: Candidate, tools: Tools) -> Iterator[tuple[Server, Load]]:
     """The server, running, and clients for it."""
+    with (
+        placed(candidate) as place,
+        running(place) as server,
+        load_on(tools.load, place.port, candidate.envelope) as load,
+    ):
+        yield server, load
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A server that can be started: more than once, with what it has kept."""
+
+    candidate: Candidate
+    port: int
+    directory: Path
+
+
+@contextlib.contextmanager
+def placed(candidate: Candidate) -> Iterator[Place]:
+    """A port and directories for *candidate*."""
     port = free_port()
     with tempfile.TemporaryDirectory(prefix="lcb-") as name:
         directory = Path(name)
@@ -206,11 +228,15 @@ def _loaded(candidate: Candidate, tools: Tools) -> Iterator[tuple[Server, Load]]
             (directory / each).mkdir(mode=0o700)
         filled = _fill_in(candidate, port, directory)
         (directory / "config").write_text(filled.config)
-        with (
-            serving(filled.command, port, filled.environment, directory / "log") as server,
-            load_on(tools.load, port, candidate.envelope) as load,
-        ):
-            yield server, load
+        yield Place(filled, port, directory)
+
+
+@contextlib.contextmanager
+def running(place: Place) -> Iterator[Server]:
+    """Run the server until the block is left."""
+    candidate, log = place.candidate, place.directory / "log"
+    with serving(candidate.command, place.port, candidate.environment, log) as server:
+        yield server
 
 
 def _fill_in(candidate: Candidate, port: int, directory: Path) -> Candidate:

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from statistics import median
 
-from benchmarks.candidates import FLOOR
+from benchmarks.candidates import FLOOR, PLAIN
 from benchmarks.results_file import Session
 
 TITLES = {
@@ -19,6 +19,8 @@ TITLES = {
     "workers": "Workers that share a core and a bus, twice {clients:.0f} clients, "
     "one publication under way",
     "deaf": "{clients:.0f} clients of which one never reads",
+    "recovery": "{many:.0f} clients that come back after a restart, each with {missed:.0f} "
+    "publications to catch up",
 }
 _FAN_OUT = {
     "deliveries": "deliveries a second",
@@ -32,7 +34,18 @@ _COLUMNS = {
     "connects": {"connects": "connects a second", "cpu_us": "CPU us a connect"},
     "keepalive": {"cpu_us": "CPU us a connection and minute"},
     "leaving": {"cpu_us": "CPU us a client"},
+    "recovery": {
+        "seconds": "s until all are live",
+        "p50_ms": "p50 ms",
+        "p99_ms": "p99 ms",
+        "cpu_s": "CPU s",
+        "before_mib": "MiB before",
+        "peak_mib": "MiB at most",
+        "lost": "lost",
+    },
 }
+_YARDSTICKS = {FLOOR: "CPU, of the floor's", PLAIN: "CPU, of plain text's"}
+"""By which others are measured, where they took part."""
 _WORST_COUNTS = {"lost", "out_of_order"}
 
 
@@ -47,16 +60,18 @@ def title(session: Session, row: str) -> str:
 
 
 def table(session: Session, row: str) -> str:
-    """The medians of *row*, with the cost as a multiple of the floor's."""
+    """The medians of *row*, with the cost as a multiple of the yardstick's."""
     columns = _COLUMNS.get(row, _FAN_OUT)
     servers = session.servers(row)
-    has_floor = FLOOR in servers and "cpu_us" in columns
-    head = ["server", *columns.values()] + (["CPU, of the floor's"] if has_floor else [])
+    yardstick = next((each for each in _YARDSTICKS if each in servers), None)
+    if "cpu_us" not in columns:
+        yardstick = None
+    head = ["server", *columns.values()] + ([_YARDSTICKS[yardstick]] if yardstick else [])
     lines = []
     for server in servers:
         cells = [_cell(session, row, server, column) for column in columns]
-        if has_floor:
-            cells.append(spread(session.ratios(row, server, "cpu_us")))
+        if yardstick:
+            cells.append(spread(session.ratios(row, server, "cpu_us", yardstick)))
         lines.append([server, *cells])
     return f"### {title(session, row)}\n\n{grid(head, lines)}\n"
 

@@ -1,10 +1,10 @@
 """What we hold ourselves to, and whether a session reached it."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from statistics import median
 
-from benchmarks.candidates import LASTCALL, LASTCALL_ASYNCIO
+from benchmarks.candidates import CENTRIFUGE, LASTCALL, LASTCALL_ASYNCIO, PLAIN
 from benchmarks.results_file import Session
 from benchmarks.runs import NOBODY_DEAF, ONE_DEAF, ONE_OF_MANY, TWO_WORKERS
 from benchmarks.table import grid, spread, title
@@ -21,7 +21,16 @@ class Outcome:
 
 def targets(session: Session) -> str:
     """All of them as a table."""
-    outcomes = [outcome for judge in _JUDGES for outcome in judge(session)]
+    return _judged(session, _JUDGES)
+
+
+def centrifuge_targets(session: Session) -> str:
+    """Those of the Centrifuge protocol, by a session of its own."""
+    return _judged(session, (_than_plain_text, _recovery))
+
+
+def _judged(session: Session, judges: Iterable[Callable[[Session], Iterator[Outcome]]]) -> str:
+    outcomes = [outcome for judge in judges for outcome in judge(session)]
     lines = [[each.target, each.measured, "yes" if each.reached else "**no**"] for each in outcomes]
     return grid(["what", "measured", "reached"], lines)
 
@@ -86,6 +95,35 @@ def _deaf_client(session: Session) -> Iterator[Outcome]:
         f"{code:.0f}; {later:+.1f} ms of {before:.1f}",
         code == 3008 and later <= max(1, before / 4),
     )
+
+
+def _than_plain_text(session: Session) -> Iterator[Outcome]:
+    for row in ("one in flight", "eight in flight", "many"):
+        cpu = session.ratios(row, CENTRIFUGE, "cpu_us", PLAIN)
+        yield Outcome(
+            f"{title(session, row)}, {CENTRIFUGE}: CPU a delivery at most 1.1 of plain text's",
+            spread(cpu),
+            median(cpu) <= 1.1,
+        )
+    size = session.figure("idle", CENTRIFUGE, "bytes")
+    yield Outcome(
+        f"{title(session, 'idle')}, {CENTRIFUGE}, each with a subscription: at most 4 KiB each",
+        f"{size / 1024:.2f} KiB",
+        size <= 4096,
+    )
+
+
+def _recovery(session: Session) -> Iterator[Outcome]:
+    for server in session.servers("recovery"):
+        lost, mixed_up = (
+            session.largest("recovery", server, name) for name in ("lost", "out_of_order")
+        )
+        seconds, cpu = (session.figure("recovery", server, name) for name in ("seconds", "cpu_s"))
+        yield Outcome(
+            f"{title(session, 'recovery')}, {server}: everybody gets all of it once, in order",
+            f"{lost:.0f} lost, {mixed_up:.0f} out of order; {seconds:.1f} s, {cpu:.1f} s of CPU",
+            not lost and not mixed_up,
+        )
 
 
 def _difference(session: Session, row: str, server: str, other: str, name: str) -> float:

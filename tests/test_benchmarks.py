@@ -9,7 +9,7 @@ import pytest
 
 from benchmarks.instructions import grown, to_yardstick
 from benchmarks.page import PAGE, render
-from benchmarks.results_file import newest, read_session
+from benchmarks.results_file import CENTRIFUGE_RESULTS, newest, read_session
 
 ROOT = Path(__file__).parent.parent
 
@@ -18,7 +18,8 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="they read /proc
 
 def test_page_says_what_the_newest_figures_say() -> None:
     """`scripts/bench --page` renders it anew."""
-    assert PAGE.read_text() == render(read_session(newest()))
+    newest_centrifuge = read_session(newest(CENTRIFUGE_RESULTS))
+    assert PAGE.read_text() == render(read_session(newest()), newest_centrifuge)
 
 
 def test_a_path_that_takes_more_instructions_is_noticed() -> None:
@@ -46,3 +47,26 @@ def test_every_row_can_be_measured() -> None:
     assert done.returncode == 0, done.stderr
     for server in (*servers, "two workers", "one deaf"):
         assert f"| {server} |" in done.stdout, done.stderr
+
+
+@pytest.mark.whole
+@pytest.mark.skipif(shutil.which("cc") is None, reason="the load generator has to be compiled")
+def test_rows_of_the_centrifuge_protocol_can_be_measured() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.centrifuge", "--quick"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+    assert done.returncode == 0, done.stderr
+    for server in (
+        "plain text",
+        "Centrifuge JSON",
+        "one channel for all",
+        "each channel for a few",
+    ):
+        assert f"| {server} |" in done.stdout, done.stderr
+    assert done.stdout.count(" 0 lost, 0 out of order;") == 2, done.stdout
