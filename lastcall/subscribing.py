@@ -68,11 +68,7 @@ class Subscribing:
             BrokerUnavailable: nothing is held.
             Gone: the client left; nothing is held.
         """
-        await self._interest.listen([channel])
-        if connection.is_gone:
-            self._interest.stop_listening([channel])
-            raise Gone
-        connection.channels = (*connection.channels, channel)
+        await self._listen(connection, channel)
         head = self._head(channel)
         if since is None:
             return Entry(self._hub.hold(connection, channel, head), None, None)
@@ -114,6 +110,13 @@ class Subscribing:
         self._hub.leave(connection, channel)
         connection.channels = tuple(each for each in connection.channels if each != channel)
         self._interest.stop_listening([channel])
+
+    async def _listen(self, connection: Connection, channel: str) -> None:
+        await self._interest.listen([channel])
+        if connection.is_gone:
+            self._interest.stop_listening([channel])
+            raise Gone
+        connection.channels = (*connection.channels, channel)
 
     def _head(self, channel: str) -> StreamPosition:
         head = self._hub.head(channel)

@@ -84,19 +84,20 @@ def test_publications_have_no_envelope(publication: Publication, message: Messag
 
 
 def test_the_answer_says_where_a_client_stands_that_has_read_all_it_missed() -> None:
+    missed = [Raw(b'{"offset":5}'), Raw(b'{"offset":6}')]
     subs = {
-        "kept": SubscribeResult(
-            recoverable=True, epoch="e", offset=4, publications=[Raw(b"{}"), Raw(b"{}")]
-        ),
+        "kept": SubscribeResult(recoverable=True, epoch="e", offset=4, publications=missed),
         "told": SubscribeResult(),
+        "same": SubscribeResult(recoverable=True, epoch="e", offset=7),
     }
     message = PROTOCOL.reply(Reply(1, "connect", ConnectResult("c", "1", subs=subs)))
 
     assert isinstance(message, Positioned)
-    assert (message.moves, message.begins) == ((("kept", 6, "e"),), True)
+    assert (message.moves, message.begins) == ((("kept", 6, "e"), ("same", 7, "e")), True)
     assert message.data == (
         b'{"connect":{"client":"c","version":"1","subs":{"kept":{"recoverable":true,"epoch":"e",'
-        b'"publications":[{},{}],"offset":4},"told":{}}}}'
+        b'"publications":[{"offset":5},{"offset":6}],"offset":4},"told":{},'
+        b'"same":{"recoverable":true,"epoch":"e","offset":7}}}}'
     )
 
 

@@ -417,6 +417,23 @@ async def test_a_reader_that_was_away_too_long_is_told_of_the_gap(lastcall: Last
             assert positions_of(client.last_event_id)["room:a"].offset == 2000
 
 
+async def test_a_reader_of_a_cache_gets_the_latest_and_stands_there() -> None:
+    cache = NAMESPACES["room"].model_copy(update={"force_recovery_mode": "cache"})
+    lastcall = Lastcall(token_secret=SECRET, namespaces={"room": cache})
+    async with streaming(lastcall) as server:
+        async with server.open("uni_sse", IN_ROOM) as client:
+            await client.connected()
+            where = client.last_event_id
+        for number in range(5):
+            await lastcall.publish("room:a", number)
+        for missed in ([4], []):
+            async with server.open("uni_sse", IN_ROOM, **{"last-event-id": where}) as client:
+                result = (await client.connected())["subs"]["room:a"]
+                assert [each["data"] for each in result.get("publications", [])] == missed
+                where = client.last_event_id
+                assert positions_of(where)["room:a"].offset == 5
+
+
 async def test_a_reader_names_channels_that_it_may_hear(lastcall: Lastcall) -> None:
     wishes: dict[str, Any] = {"room:a": {}, "told:b": {}, "nobody#else": {}}
     asking = {**ANN, "subs": wishes}

@@ -30,6 +30,7 @@ from lastcall.protocol.centrifuge import (
     Push,
     Reply,
     Subscribed,
+    SubscribeResult,
     Unsubscribed,
     is_joins,
     told_by,
@@ -88,7 +89,7 @@ class CentrifugeUni(CentrifugeJson):
         return Positioned(
             b'{"connect":%b}' % _ENCODER.encode(result),
             moves=tuple(
-                (channel, each.offset + len(each.publications), each.epoch)
+                (channel, _reached(each), each.epoch)
                 for channel, each in result.subs.items()
                 if each.recoverable
             ),
@@ -130,6 +131,13 @@ class CentrifugeUni(CentrifugeJson):
     def refusal(self, why: Refused) -> Disconnect | None:
         """An end, because nobody reads errors here."""
         return _refusal(why)
+
+
+def _reached(result: SubscribeResult) -> int:
+    # Of a cache only the latest publication comes, and then the offset is its own already.
+    if not result.publications:
+        return result.offset
+    return _PLACE.decode(result.publications[-1]).offset
 
 
 def _refusal(why: Refused) -> Disconnect:
