@@ -9,12 +9,14 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 
+import httpx
 import pytest
 
 from lastcall.settings import SHUTDOWN_NOTICE
 from tests.clients import Client, clients
 from tests.proxy import DEPLOY, run_haproxy, run_nginx
 from tests.server_process import ServerProcess, run_server, wait_until
+from tests.stream_client import StreamClient
 
 pytestmark = [pytest.mark.anyio, pytest.mark.whole]
 
@@ -81,6 +83,27 @@ async def test_while_one_server_leaves_new_clients_are_anothers(
             for client in rest:
                 await client.hear("undisturbed")
                 assert SHUTDOWN_NOTICE not in client.heard
+
+
+@pytest.mark.parametrize("transport", ["sse", "http_stream"])
+@pytest.mark.parametrize("run_proxy", PROXIES)
+async def test_streams_are_not_collected_and_their_clients_heard(
+    run_proxy: RunProxy, transport: str, tmp_path: Path
+) -> None:
+    """Each request may come to either server; only one of them has the stream."""
+    with (
+        run_server(insecure=True) as first,
+        run_server(insecure=True) as second,
+        run_proxy(tmp_path, (first.port, second.port)) as port,
+    ):
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=20) as http:
+            connect = {"id": 1, "connect": {}}
+            asked = http.stream("POST", f"/connection/{transport}", json=connect)
+            async with asked as response:
+                client = StreamClient(http, response, reads_events=transport == "sse")
+                await client.connected()
+                for _ in range(10):
+                    assert (await client.ask("rpc", method="none"))["error"]["code"] == 108
 
 
 async def test_who_is_behind_a_proxy_is_announced_by_the_clients_address(tmp_path: Path) -> None:

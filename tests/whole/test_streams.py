@@ -15,6 +15,7 @@ from typing import Any
 
 import httpx
 import pytest
+from websockets.asyncio.client import connect
 
 from lastcall.settings import SHUTDOWN_NOTICE
 from tests.server_process import ServerProcess, free_port, run_server
@@ -158,6 +159,38 @@ async def test_a_bare_event_source_misses_nothing_over_a_restart_of_everything(
                 told.append(await lines.next())
             assert re.fullmatch(r"retry: [1-5]\d{3}", told[-2])
             assert "3001" in told[-1]
+
+
+async def test_a_listener_on_a_websocket_moves_unnoticed() -> None:
+    """It is still one that answers no ping when it is another worker's."""
+    settings: dict[str, Any] = OPEN | {"ping_interval": 1, "pong_timeout": 0.5}
+    command = (sys.executable, "-m", "lastcall", "serve", APPLICATION)
+    with run_server(command=command, workers=2, **settings | {"shutdown_timeout": 60}) as server:
+        url = f"ws://127.0.0.1:{server.port}/connection/uni_websocket"
+        async with connect(url) as listener:
+            await listener.send(json.dumps({"subs": {ROOM: {}}}))
+            assert "connect" in json.loads(await listener.recv())
+            before = set(server.worker_pids())
+            server.send_signal(signal.SIGHUP)
+            await until(lambda: not before & {*server.records(), *server.records("DONE")}, server)
+            async with opened(server, "sse") as speaker:
+                await say(speaker, 1)
+            heard: list[Any] = []
+            async with asyncio.timeout(20):
+                while heard.count({}) < 3 or {"n": 1} not in heard:
+                    heard.append(json.loads(await listener.recv()))
+                    if "pub" in heard[-1]:
+                        heard.append({"n": heard[-1]["pub"]["data"]})
+            assert not any("disconnect" in each or "message" in each for each in heard)
+
+
+async def test_who_vanishes_without_a_word_is_missed() -> None:
+    """Nothing is written to it but pings, and nothing comes back: its machine has no power."""
+    with run(ping_interval=1, pong_timeout=0.5) as server:
+        async with opened(server, "sse"):
+            await until(lambda: connections(server) == 1, server)
+            await until(lambda: connections(server) == 0, server)
+            assert re.search(r'closed_total\{.*code="3012".*\} 1', server.get("/metrics")[2])
 
 
 async def test_no_token_comes_into_the_servers_log() -> None:
