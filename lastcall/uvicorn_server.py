@@ -17,6 +17,7 @@ from typing import Any
 import anyio
 import uvicorn
 
+from lastcall.collector import spare_the_end
 from lastcall.exit_status import CANNOT_START, FAILED
 
 READY = b"ready"
@@ -63,6 +64,8 @@ class StoppableServer(uvicorn.Server):
             if ended.code and self.started:
                 return FAILED
             return CANNOT_START if ended.code else 0
+        finally:
+            spare_the_end()
         return self._status()
 
     async def serve(self, sockets: list[socket.socket] | None = None) -> None:

@@ -1,15 +1,19 @@
 """What is frozen while an application runs, and that clients leave nothing to collect."""
 
 import gc
+import signal
 from collections.abc import Iterator
 
 import pytest
+import uvicorn
 from websockets.asyncio.client import connect
 
 from lastcall import ServerSettings, create_app
 from lastcall.collector import start_up_spared
 from lastcall.connection import Connection
+from lastcall.exit_status import CANNOT_START
 from lastcall.uvicorn_endpoint import Endpoint
+from lastcall.uvicorn_server import StoppableServer
 from lastcall.uvicorn_websocket import UvicornWebSocket
 from tests.uvicorn_host import hosting
 
@@ -33,6 +37,20 @@ def test_what_exists_is_spared_until_the_end() -> None:
         assert not any(each is mine for each in gc.get_objects())
 
     assert any(each is mine for each in gc.get_objects())
+
+
+def test_a_process_that_is_about_to_end_collects_nothing_any_more(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The interpreter would, several times, on the cores of those who serve."""
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    server = StoppableServer(uvicorn.Config("nowhere:app"), lambda: None)
+    before = gc.get_freeze_count()
+    try:
+        assert server.run_to_status([]) == CANNOT_START
+        assert gc.get_freeze_count() > before
+    finally:
+        gc.unfreeze()
 
 
 @pytest.mark.usefixtures("_no_collection", "run_dir")
