@@ -164,8 +164,9 @@ async def test_a_bare_event_source_misses_nothing_over_a_restart_of_everything(
 async def test_a_listener_on_a_websocket_moves_unnoticed() -> None:
     """It is still one that answers no ping when it is another worker's."""
     settings: dict[str, Any] = OPEN | {"ping_interval": 1, "pong_timeout": 0.5}
+    settings["shutdown_timeout"] = 60
     command = (sys.executable, "-m", "lastcall", "serve", APPLICATION)
-    with run_server(command=command, workers=2, **settings | {"shutdown_timeout": 60}) as server:
+    with run_server(command=command, workers=2, **settings) as server:
         url = f"ws://127.0.0.1:{server.port}/connection/uni_websocket"
         async with connect(url) as listener:
             await listener.send(json.dumps({"subs": {ROOM: {}}}))
