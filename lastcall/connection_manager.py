@@ -43,6 +43,7 @@ class ConnectionManager:
         self._not_closed: dict[Connection | Guest, None] = {}
         self._returning: dict[Connection | Guest, None] = {}
         self._spared: list[Connection] = []
+        self._on_the_way: set[Connection] = set()
         self._expected = 0
         self.opened = 0
         """How many have ever been connected here, guests and adopted ones included."""
@@ -80,6 +81,19 @@ class ConnectionManager:
         """That handshake has ended, well or not."""
         self._expected -= 1
 
+    @property
+    def settled(self) -> list[Connection]:
+        """Those that are here, and not on their way to another worker or from one."""
+        return [each for each in self._connections if each not in self._on_the_way]
+
+    def sets_out(self, connection: Connection) -> None:
+        """*connection* is on its way, until it is counted out or `arrived`."""
+        self._on_the_way.add(connection)
+
+    def arrived(self, connection: Connection) -> None:
+        """*connection* is here, as others are."""
+        self._on_the_way.discard(connection)
+
     def __contains__(self, connection: Connection) -> bool:
         """Whether *connection* is connected."""
         return connection in self._connections
@@ -108,6 +122,7 @@ class ConnectionManager:
     def disconnect(self, connection: Connection) -> None:
         """Count *connection* out; unknown ones are ignored."""
         self._hub.remove(connection)
+        self._on_the_way.discard(connection)
         self._not_closed.pop(connection, None)
         self._returning.pop(connection, None)
         if self._connections.pop(connection, self) is None:

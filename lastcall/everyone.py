@@ -7,6 +7,7 @@ draining; a worker that dies meanwhile costs the asker its patience, not the ans
 import contextlib
 import os
 import secrets
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -14,23 +15,25 @@ from typing import TYPE_CHECKING
 import anyio
 import msgspec
 
-from lastcall.broker.base import Broker, Kind, Publication, not_owed
+from lastcall.broker.base import Broker, Kind, Publication, StreamPosition, not_owed
 from lastcall.channels import ANSWERS
+from lastcall.connection import Connection
 from lastcall.errors import BrokerUnavailable
 from lastcall.hub import Hub
 from lastcall.interest import Interest
+from lastcall.order_memory import OrderMemory, Remembered
 from lastcall.worker_coordinator import Coordinator
 
 if TYPE_CHECKING:
     import asyncio
-
-    from lastcall.broker.base import StreamPosition
 
 PATIENCE = 2.0
 """Seconds for the answers of all workers."""
 RETRY_PAUSE = 0.5
 _ORDERS = "\0everyone"
 
+type CarryOut = Callable[[bytes, Connection | None], object]
+"""Does what a body says to one connection, or to all that are here and not on their way."""
 type Answer = Callable[[bytes], bytes | None]
 """Does what a body says; the answer, or None where nobody waits for one."""
 
@@ -69,8 +72,26 @@ class Everyone:
         self._coordinator = coordinator
         self._name = secrets.token_hex(8)
         self._answers: dict[str, Answer] = {}
+        self._orders: dict[str, CarryOut] = {}
+        self._memory = OrderMemory()
         self._questions: dict[int, _Question] = {}
         self._last = 0
+
+    def on_order(self, what: str, carry_out: CarryOut) -> None:
+        """Let *carry_out* do what is told under the name *what*, also to those who are moved."""
+        self._answers[what] = lambda body: _done(carry_out(body, None))
+        self._orders[what] = carry_out
+
+    @property
+    def heard(self) -> StreamPosition | None:
+        """Up to which order all connections here have been told; None: that is not known."""
+        return self._hub.head(_ORDERS)
+
+    def catch_up(self, connection: Connection, heard: StreamPosition) -> None:
+        """Do to *connection*, which has just arrived, what was ordered since *heard*."""
+        self._hub.flush()
+        for order in self._memory.since(heard):
+            self._orders[order.what](order.body, connection)
 
     def on(self, what: str, answer: Answer) -> None:
         """Let *answer* do what is told or asked under the name *what*."""
@@ -125,6 +146,9 @@ class Everyone:
 
     def _ordered(self, publication: Publication) -> None:
         order = msgspec.msgpack.decode(publication.data, type=_Order)
+        if order.what in self._orders:
+            position = StreamPosition(publication.offset, publication.epoch)
+            self._memory.add(Remembered(time.monotonic(), position, order.what, order.body))
         answer = self._answers.get(order.what)
         body = answer(order.body) if answer is not None else b""
         if order.asker:
@@ -142,3 +166,7 @@ class Everyone:
         question.expected.discard(reply.pid)
         if not question.expected:
             question.complete.set()
+
+
+def _done(_: object) -> None:
+    """Nobody waits for an answer to an order."""

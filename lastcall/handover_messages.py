@@ -92,6 +92,8 @@ class ConnectionState(msgspec.Struct, frozen=True, kw_only=True):
     """A `Session`; nothing where its protocol has none."""
     transport: bytes
     """What the transport says of itself."""
+    heard: StreamPosition | None = None
+    """Up to which order its last worker had done to it what all workers were told."""
 
     def encode(self) -> bytes:
         """As bytes."""

@@ -108,6 +108,7 @@ class Mover:
             received=commands.used_rate(connection),
             session=connection.session.dump() if connection.session is not None else b"",
             transport=frozen.state,
+            heard=self._worker.everyone.heard,
         )
         catch_ups = [hub.hold(connection, channel, since) for channel, since in positions]
         self._worker.offered(connection)
@@ -118,6 +119,8 @@ class Mover:
         self._worker.kept(moving.connection)
         moving.transport = self._thaw(moving.state, moving.connection)
         await self._go_on(moving)
+        if moving.connection in self._worker.connections:
+            self._worker.arrived(moving.connection, moving.state.heard)
 
     def departed(self, moving: Moving) -> None:
         """Another worker serves it now."""
@@ -227,6 +230,7 @@ class Mover:
         self._worker.adopted(moving.connection)
         replayed = await self._go_on(moving)
         if moving.connection in self._worker.connections:
+            self._worker.arrived(moving.connection, moving.state.heard)
             self._worker.commands.adopt(moving.connection, moving.state.received)
         return replayed
 

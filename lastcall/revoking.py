@@ -10,6 +10,7 @@ import msgspec
 from anyio.to_thread import run_sync
 
 from lastcall.broker.base import not_owed
+from lastcall.connection import Connection
 from lastcall.connection_manager import ConnectionManager
 from lastcall.errors import BrokerUnavailable, InternalError, InvalidToken, LimitExceeded
 from lastcall.everyone import RETRY_PAUSE, Everyone
@@ -91,10 +92,17 @@ class Revoking:
             except LimitExceeded:
                 logger.error("too many revocations: a token that was revoked is good here")  # noqa: TRY400  (expected)
         for connection in self._connections:
-            session = connection.session
-            if session is None or not session.has_token or connection.ended_by is not None:
-                continue
-            if self._revocations.is_revoked(
-                user=session.user, token_id=session.token_id, issued_at=session.issued_at, now=now
-            ):
-                connection.disconnect(InvalidToken())
+            self.check(connection)
+
+    def check(self, connection: Connection) -> None:
+        """Close *connection* if the token that it is here by was revoked."""
+        session = connection.session
+        if session is None or not session.has_token or connection.ended_by is not None:
+            return
+        if self._revocations.is_revoked(
+            user=session.user,
+            token_id=session.token_id,
+            issued_at=session.issued_at,
+            now=self._clock(),
+        ):
+            connection.disconnect(InvalidToken())

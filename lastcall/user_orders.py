@@ -1,12 +1,13 @@
 """What the application wants done to the connections of a user, wherever they are.
 
-An order goes to every worker, and each does it to the connections that it has at that moment.
+An order goes to every worker, and each does it to the connections that it has at that moment; those
+that are on their way between two workers are told when they have arrived (`order_memory`).
 Nothing is remembered for those that come later.
 """
 
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import Any
 
@@ -49,6 +50,7 @@ from lastcall.websocket_frames import MAX_CONTROL, may_close_with
 logger = logging.getLogger(__name__)
 
 type Order = Subscribe | Unsubscribe | Disconnect | Refresh
+type Among = Iterable[Connection]
 
 MAX_REASON = MAX_CONTROL - 2
 """Bytes in the reason of a close frame (RFC 6455, 5.5)."""
@@ -101,15 +103,19 @@ class UserOrders:
                 pass
         await self._everyone.tell(_name(type(order)), msgspec.json.encode(order))
 
-    def _carry_out(self, kind: type[Any], do: Callable[[Any], None]) -> None:
+    def _carry_out(self, kind: type[Any], do: Callable[[Any, Among], None]) -> None:
         decoder = msgspec.json.Decoder(kind)
-        self._everyone.on(_name(kind), lambda body: do(decoder.decode(body)))
+
+        def carry_out(body: bytes, only: Connection | None) -> None:
+            do(decoder.decode(body), self._connections.settled if only is None else [only])
+
+        self._everyone.on_order(_name(kind), carry_out)
 
     # --- on this worker
 
-    def _subscribe(self, order: Subscribe) -> None:
+    def _subscribe(self, order: Subscribe, among: Among) -> None:
         # In line with what the client asked for: its own subscribe may be under way.
-        for connection in self._with_sessions(order):
+        for connection in self._with_sessions(order, among):
             self._commands.call(connection, partial(self._enter, connection, order))
 
     async def _enter(self, connection: Connection, order: Subscribe) -> None:
@@ -141,8 +147,8 @@ class UserOrders:
         for push in pushes:
             connection.say(protocol_of(connection).push(push))
 
-    def _unsubscribe(self, order: Unsubscribe) -> None:
-        for connection in self._with_sessions(order):
+    def _unsubscribe(self, order: Unsubscribe, among: Among) -> None:
+        for connection in self._with_sessions(order, among):
             self._commands.call(connection, partial(self._leave, connection, order.channel))
 
     def _leave(self, connection: Connection, channel: str) -> None:
@@ -152,35 +158,35 @@ class UserOrders:
             if self._session_channels.end(connection, each):
                 connection.say(protocol_of(connection).push(Push(each, SERVER_UNSUBSCRIBE)))
 
-    def _disconnect(self, order: Disconnect) -> None:
+    def _disconnect(self, order: Disconnect, among: Among) -> None:
         how, spared = order.disconnect, order.whitelist or ()
         why = ForceDisconnect() if how is None else ClosedByApplication(how.code, how.reason)
-        for connection in self._of(order):
+        for connection in self._of(order, among):
             if connection.session is None or connection.session.client not in spared:
                 connection.disconnect(why)
 
-    def _refresh(self, order: Refresh) -> None:
+    def _refresh(self, order: Refresh, among: Among) -> None:
         now = self._clock()
         if order.expired or 0 < order.expire_at <= now:
-            for connection in self._of(order):
+            for connection in self._of(order, among):
                 connection.disconnect(ConnectionExpired())
             return
         refreshed = Refreshed(order.expire_at != 0, seconds_until(order.expire_at, now))
-        for connection in self._with_sessions(order):
+        for connection in self._with_sessions(order, among):
             session = session_of(connection)
             session.lasts_until(order.expire_at)
             if order.info is not UNSET:
                 session.conn_info = bytes(order.info)
             connection.say(protocol_of(connection).push(Push("", refreshed)))
 
-    def _with_sessions(self, order: Order) -> Iterator[Connection]:
-        for connection in self._of(order):
+    def _with_sessions(self, order: Order, among: Among) -> Iterator[Connection]:
+        for connection in self._of(order, among):
             session = connection.session
             if session is not None and session.stage is Stage.CONNECTED:
                 yield connection
 
-    def _of(self, order: Order) -> Iterator[Connection]:
-        for connection in self._connections:
+    def _of(self, order: Order, among: Among) -> Iterator[Connection]:
+        for connection in among:
             session = connection.session
             client, key = (session.client, session.key) if session is not None else ("", "")
             if (

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from lastcall.announcements import Announcements, Change
-from lastcall.broker.base import Broker, not_owed
+from lastcall.broker.base import Broker, StreamPosition, not_owed
 from lastcall.commands import Commands
 from lastcall.connection import Connection, ConnectionOwner
 from lastcall.connection_manager import ConnectionManager
@@ -91,6 +91,7 @@ class Worker:
     def adopted(self, connection: Connection) -> None:
         """The client has been here before, on another worker: nobody has to hear of it."""
         self.connections.adopt(connection)
+        self.connections.sets_out(connection)
         self.crowd.came(connection)
         self._watch(connection)
         self.counted["handover_received_total"] += 1
@@ -98,11 +99,19 @@ class Worker:
 
     def offered(self, connection: Connection) -> None:
         """The client may be another worker's soon: were we killed, it would not be gone with us."""
+        self.connections.sets_out(connection)
         self._account_for(connection, -1)
 
     def kept(self, connection: Connection) -> None:
         """The client that was offered is ours."""
         self._account_for(connection, 1)
+
+    def arrived(self, connection: Connection, heard: StreamPosition | None) -> None:
+        """The client can be spoken to, here or here again: tell it what it missed on its way."""
+        self.connections.arrived(connection)
+        if heard is not None:
+            self.everyone.catch_up(connection, heard)
+        self.revoking.check(connection)
 
     def moved(self, connection: Connection) -> None:
         """The client that was offered is another worker's: forget it, as if it had never been."""

@@ -11,7 +11,7 @@ from starlette.websockets import WebSocket
 
 from lastcall.assembly import Loop, assemble
 from lastcall.attachment import PLAIN_TEXT, Terms, attach
-from lastcall.broker.base import Broker, BrokerEvents, History, HistoryLimits, StreamPosition
+from lastcall.broker.base import Broker, BrokerEvents, History, HistoryLimits, Kind, StreamPosition
 from lastcall.commands import Commands
 from lastcall.connection import Connection
 from lastcall.errors import BrokerUnavailable
@@ -40,8 +40,11 @@ class Bus:
         self.log = StreamLog(HistoryLimits(size, 3600))
         self.views: list[View] = []
 
-    def publish(self, text: str) -> StreamPosition:
-        batch = self.log.prepare([Append(CHANNEL, text.encode())], 0)
+    def publish(
+        self, text: str | bytes, channel: str = CHANNEL, kind: Kind = Kind.TEXT
+    ) -> StreamPosition:
+        data = text.encode() if isinstance(text, str) else text
+        batch = self.log.prepare([Append(channel, data, kind)], 0)
         self.log.apply(batch)
         for view in self.views:
             view.waiting += batch.publications
@@ -78,11 +81,17 @@ class View:
         raise NotImplementedError
 
     def publish(
-        self, channel: str, data: bytes, *, idempotency_key: str = "", **content: Any
+        self,
+        channel: str,
+        data: bytes,
+        *,
+        kind: Kind = Kind.TEXT,
+        about: bytes = b"",
+        idempotency_key: str = "",
     ) -> "asyncio.Future[StreamPosition]":
-        assert (channel, content, idempotency_key) == (CHANNEL, {}, "")
+        assert (about, idempotency_key) == (b"", "")
         future: asyncio.Future[StreamPosition] = asyncio.get_running_loop().create_future()
-        future.set_result(self._bus.publish(data.decode()))
+        future.set_result(self._bus.publish(data, channel, kind))
         return future
 
     async def subscribe(self, channel: str) -> StreamPosition:
@@ -164,6 +173,8 @@ class Place:
 
     async def _app(self, scope: Any, receive: Any, send: Any) -> None:
         terms = Terms("", "somebody", (CHANNEL,), None, PLAIN_TEXT)
+        if scope["path"].endswith("/sdk"):
+            terms = Terms("", "somebody", (), None, "centrifuge-json")
         await attach(self.worker, WebSocket(scope, receive, send), terms)
 
     def _start(self, coroutine: Any) -> None:

@@ -69,6 +69,7 @@ LAYERS = (
             "json_values",
             "hub",
             "json_values",
+            "order_memory",
             "origin",
             "protocol.*",
             "proxy_messages",
