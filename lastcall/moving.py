@@ -90,9 +90,8 @@ class Mover:
             if position is None:
                 return None
             positions.append((channel, position))
-        if not connection.movable or not commands.has_done_all(connection):
-            return None
-        frozen = connection.freeze()
+        is_ready = connection.movable and commands.has_done_all(connection)
+        frozen = connection.freeze() if is_ready else None
         if frozen is None:
             return None
         wire_format = connection.wire_format

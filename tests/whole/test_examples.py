@@ -1,6 +1,7 @@
 """Every example runs as its docstring says, with real clients, and leaves when it is told to."""
 
 import contextlib
+import json
 import os
 import signal
 import subprocess
@@ -12,6 +13,7 @@ import httpx
 import pytest
 from anyio import to_thread
 from anyio.streams.buffered import BufferedByteReceiveStream
+from websockets import Subprotocol
 
 from lastcall.settings import SHUTDOWN_NOTICE
 from tests.browser import Browser
@@ -291,3 +293,40 @@ def test_testing_a_deploy() -> None:
 
     assert done.returncode == 0, done.stdout
     assert "2 passed" in done.stdout
+
+
+async def test_tickets() -> None:
+    """Each is good once, for an SDK as for a bare WebSocket, and none stands in a URL."""
+    sdk = "/connection/websocket"
+    with run_example("tickets") as server, anyio.fail_after(30):
+        async with http_client(server) as http:
+            assert (await http.post("/ticket", headers={"X-Key": "wrong"})).status_code == 403
+
+            async def ticket(of: str) -> str:
+                made = (await http.post("/ticket", headers={"X-Key": f"{of}-key"})).json()
+                assert isinstance(made, str)
+                return made
+
+            shown = await ticket("ada")
+            line = json.dumps({"id": 1, "connect": {"data": {"ticket": shown}}})
+            async with clients(url(server, sdk), 3) as (first, second, third):
+                await first.send(line)
+                await first.hear(lambda heard: '"subs":{"user-ada":' in str(heard))
+                await second.send(line)
+                assert await second.closed() == (3501, "bad request")
+                await third.send(line.replace(shown, "made up"))
+                assert await third.closed() == (3501, "bad request")
+
+            shown = await ticket("bob")
+            address = url(server, "/notifications")
+            subprotocols = [Subprotocol("ticket"), Subprotocol(shown)]
+            bob = await Client.connect(address, subprotocols=subprotocols)
+            assert bob.websocket.subprotocol == "ticket"
+            with pytest.raises(Exception, match="403"):
+                await Client.connect(address, subprotocols=subprotocols)
+            with pytest.raises(Exception, match="403"):
+                await Client.connect(address)
+            assert shown not in server.log
+            server.send_signal(signal.SIGTERM)
+            await bob.hear(SHUTDOWN_NOTICE)
+            await bob.websocket.close()
