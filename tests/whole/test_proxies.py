@@ -92,8 +92,8 @@ async def test_streams_are_not_collected_and_their_clients_heard(
 ) -> None:
     """Each request may come to either server; only one of them has the stream."""
     with (
-        run_server(insecure=True) as first,
-        run_server(insecure=True) as second,
+        run_server(insecure=True, heartbeat_interval=0) as first,
+        run_server(insecure=True, heartbeat_interval=0) as second,
         run_proxy(tmp_path, (first.port, second.port)) as port,
     ):
         async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=20) as http:

@@ -37,6 +37,7 @@ COMMANDS = {
 HOSTS = pytest.mark.parametrize("host", COMMANDS)
 OPEN: dict[str, Any] = {
     "insecure": True,
+    "heartbeat_interval": 0,
     "namespaces": json.dumps({"kept": {"history_size": 100, "force_recovery": True}}),
     "shutdown_timeout": 20,
 }
