@@ -91,6 +91,13 @@ class Served:
             if found := re.search(pattern, line):
                 return found
 
+    def hear_all(self, *patterns: str) -> None:
+        """Wait for all *patterns*, in any order: those of several processes have none."""
+        missing = set(patterns)
+        while missing:
+            line = self.hear("|".join(missing)).string
+            missing -= {pattern for pattern in missing if re.search(pattern, line)}
+
     def ready(self, workers: int = 2) -> tuple[str, list[int]]:
         """Wait until it serves; where, and the pids of its workers."""
         pids = [int(self.hear(r"Worker \[(\d+)\] is ready")[1]) for _ in range(workers)]

@@ -82,8 +82,7 @@ def test_port_is_closed_at_once_while_workers_drain() -> None:
         with request_in_flight(url, served) as held:
             served.signal(signal.SIGTERM)
             # Both have closed theirs when one has gone and the other has said so.
-            served.hear(r"Waiting for (connections to close|background tasks)")
-            served.hear(r"; 1 left")
+            served.hear_all(r"Waiting for (connections to close|background tasks)", "; 1 left")
 
             assert is_refused(url)
             served.signal(signal.SIGTERM)
