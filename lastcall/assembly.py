@@ -15,6 +15,7 @@ from lastcall.interest import Interest
 from lastcall.node import ThisNode
 from lastcall.protocol.base import ClientProtocol
 from lastcall.protocol.centrifuge_json import CentrifugeJson
+from lastcall.protocol.centrifuge_protobuf import CentrifugeProtobuf
 from lastcall.protocol.centrifuge_uni import CentrifugeUni
 from lastcall.protocol.plain_text import PlainText
 from lastcall.revocation_file import RevocationFile
@@ -108,7 +109,7 @@ def _by_name(*protocols: ClientProtocol) -> dict[str, ClientProtocol]:
 
 def _centrifuge(rules: Rulebook) -> Iterator[ClientProtocol]:
     settings = rules.settings
-    for kind in (CentrifugeJson, CentrifugeUni):
+    for kind in (CentrifugeJson, CentrifugeProtobuf, CentrifugeUni):
         yield kind(
             rules.channels.has_history, settings.shutdown_notice_channel, settings.max_commands
         )

@@ -14,6 +14,8 @@ from lastcall.connection import Connection, RemoteAddress
 from lastcall.errors import BrokerUnavailable, Overloaded, TooManyRequests
 from lastcall.protocol.base import Message, SessionProtocol
 from lastcall.protocol.centrifuge import Call, Reply
+from lastcall.protocol.centrifuge_json import CentrifugeJson
+from lastcall.protocol.centrifuge_protobuf import CentrifugeProtobuf
 from lastcall.protocol.plain_text import PlainText
 from lastcall.proxy_messages import picked
 from lastcall.transport.asgi_websocket import AsgiWebSocket
@@ -36,6 +38,18 @@ class Terms:
     protocol: str
     first: bytes | None = None
     """What the client has said already, in its URL."""
+
+
+def negotiated(websocket: WebSocket) -> tuple[str, str | None]:
+    """What a client of the Centrifuge protocol speaks, and the subprotocol to agree on."""
+    for offered in websocket.scope.get("subprotocols", ()):
+        if offered in {CentrifugeJson.name, CentrifugeProtobuf.name}:
+            return offered, offered
+    # Made only where there is something in it: this is what every client comes through.
+    query = websocket.query_params if websocket.scope.get("query_string") else {}
+    if "protobuf" in {query.get("format"), query.get("cf_protocol")}:
+        return CentrifugeProtobuf.name, None
+    return CentrifugeJson.name, None
 
 
 async def attach(worker: Worker, websocket: WebSocket, terms: Terms) -> None:

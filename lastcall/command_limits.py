@@ -11,6 +11,7 @@ from lastcall.protocol.centrifuge import (
     Presence,
     PresenceStats,
     Publish,
+    PublishBytes,
     Rpc,
     SubRefresh,
     Subscribe,
@@ -19,7 +20,7 @@ from lastcall.rates import Rate
 from lastcall.settings import Settings
 
 KINDS: dict[str, tuple[type[Any], ...]] = {
-    "publish": (Publish,),
+    "publish": (Publish, PublishBytes),
     "subscribe": (Subscribe, SubRefresh),
     "rpc": (Rpc,),
     "query": (History, Presence, PresenceStats),

@@ -14,7 +14,7 @@ from starlette.responses import Response
 from starlette.websockets import WebSocket
 
 from lastcall.admission import Admission
-from lastcall.attachment import Terms, attach
+from lastcall.attachment import Terms, attach, negotiated
 from lastcall.broker.base import StreamPosition
 from lastcall.channel_hooks import OnAuthenticate, OnPublish, OnRefresh, OnRpc, OnSubscribe
 from lastcall.draining import Draining
@@ -26,6 +26,7 @@ from lastcall.lifespan import RunningWorker, running
 from lastcall.logs import set_up_logging
 from lastcall.metrics_router import metrics_router
 from lastcall.payload import Payload, encode
+from lastcall.protocol.centrifuge_json import CentrifugeJson
 from lastcall.rulebook import Rulebook
 from lastcall.server_methods import ServerMethods
 from lastcall.settings import Settings
@@ -77,15 +78,18 @@ class Endpoint:
         The last statement of a WebSocket endpoint: where the server allows it, it returns at
         once and the connection lives on without a task; elsewhere it returns at its end. Accepts
         the handshake; or refuses it, with 403 for a foreign origin (`ALLOWED_ORIGINS`), or 503
-        where the worker is full or nothing can be published.
+        where the worker is full or nothing can be published. With `centrifuge-json` the client
+        may ask for the same protocol in Protobuf, as the SDKs do.
 
         Raises:
             RuntimeError: the application's lifespan does not run `Lastcall`.
         """
         if isinstance(channels, str):
             raise TypeError(f"channels has to be a list of names: [{channels!r}]")
-        worker = self._lastcall.now.worker
-        terms = Terms(self._name, user, tuple(dict.fromkeys(channels)), subprotocol, protocol)
+        worker, spoken = self._lastcall.now.worker, str(protocol)
+        if protocol == CentrifugeJson.name and subprotocol is None:
+            spoken, subprotocol = negotiated(websocket)
+        terms = Terms(self._name, user, tuple(dict.fromkeys(channels)), subprotocol, spoken)
         await attach(worker, websocket, terms)
 
     async def stream(

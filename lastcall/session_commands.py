@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 from msgspec import UNSET, Raw
@@ -25,6 +25,7 @@ from lastcall.protocol.centrifuge import (
     PresenceStats,
     PresenceStatsResult,
     Publish,
+    PublishBytes,
     Refresh,
     Rpc,
     RpcResult,
@@ -33,7 +34,7 @@ from lastcall.protocol.centrifuge import (
     Subscribe,
     Unsubscribe,
 )
-from lastcall.protocol.centrifuge_json import in_one_line
+from lastcall.protocol.centrifuge_json import bytes_as_json, in_one_line
 from lastcall.rulebook import Rulebook
 from lastcall.session import Session
 from lastcall.session_channels import SessionChannels, bodies
@@ -49,6 +50,13 @@ if TYPE_CHECKING:
 
 
 _AS_IT_IS = Edited()
+
+
+class _Said(NamedTuple):
+    """What is published."""
+
+    data: bytes
+    kind: Kind
 
 
 class SessionCommands:
@@ -85,6 +93,7 @@ class SessionCommands:
             Unsubscribe: self._subscriptions.unsubscribe,
             SubRefresh: self._subscriptions.sub_refresh,
             Publish: self._publish,
+            PublishBytes: self._publish,
             History: self._history,
             Presence: self._presence,
             PresenceStats: self._presence_stats,
@@ -119,10 +128,9 @@ class SessionCommands:
 
     # --- publish and history
 
-    def _publish(self, connection: Connection, request: Publish) -> Answer:
+    def _publish(self, connection: Connection, request: Publish | PublishBytes) -> Answer:
         session, channel = session_of(connection), request.channel
-        if request.data is UNSET:
-            raise BadCommand
+        said = _said(request)
         hook = self._endpoints.channels.for_publish(channel)
         access = self._channels.may_publish(
             channel,
@@ -132,30 +140,30 @@ class SessionCommands:
         )
         if access is Access.DENIED:
             raise NotPermitted
-        data = in_one_line(request.data)
         if access is Access.ASK and hook is not None:
-            permission = hook(connection, channel, data.decode())
-            return self._publish_if(session, channel, data, permission)
-        return self._to_broker(session, channel, data)
+            text = said.data if said.kind is Kind.JSON else bytes_as_json(said.data)
+            permission = hook(connection, channel, text.decode())
+            return self._publish_if(session, channel, said, permission)
+        return self._to_broker(session, channel, said)
 
     async def _publish_if(
-        self, session: Session, channel: str, data: bytes, permission: Awaitable[object] | object
+        self, session: Session, channel: str, said: _Said, permission: Awaitable[object] | object
     ) -> Empty:
         answer = await require(permission)
         edited = answer if isinstance(answer, Edited) else _AS_IT_IS
-        await self._to_broker(session, channel, data, edited)
+        if edited.data is not UNSET:
+            said = _Said(encoded(edited.data) or b"null", Kind.JSON)
+        await self._to_broker(session, channel, said, edited)
         return Empty()
 
     def _to_broker(
-        self, session: Session, channel: str, data: bytes, edited: Edited = _AS_IT_IS
+        self, session: Session, channel: str, said: _Said, edited: Edited = _AS_IT_IS
     ) -> "asyncio.Future[StreamPosition]":
         about = b'"info":' + msgspec.json.encode(client_info(session, channel))
         if edited.tags:
             about += b',"tags":' + msgspec.json.encode(edited.tags)
-        if edited.data is not UNSET:
-            data = encoded(edited.data) or b"null"
         return self._broker.publish(
-            channel, data, kind=Kind.JSON, about=about, idempotency_key=edited.idempotency_key
+            channel, said.data, kind=said.kind, about=about, idempotency_key=edited.idempotency_key
         )
 
     async def _history(self, connection: Connection, request: History) -> HistoryResult:
@@ -213,3 +221,11 @@ class SessionCommands:
 async def _done(called: Awaitable[object]) -> Empty:
     await called
     return Empty()
+
+
+def _said(request: Publish | PublishBytes) -> _Said:
+    if isinstance(request, PublishBytes):
+        return _Said(request.data, Kind.BINARY)
+    if request.data is UNSET:
+        raise BadCommand
+    return _Said(in_one_line(request.data), Kind.JSON)

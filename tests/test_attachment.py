@@ -118,6 +118,38 @@ def test_an_sdk_is_told_by_a_code_that_lets_it_wait(
         assert application.lastcall.now.worker.connections.count_with_expected == 2
 
 
+@pytest.mark.parametrize(
+    ("query", "offered", "agreed", "binary"),
+    [
+        ("", [], None, False),
+        ("?format=json", [], None, False),
+        ("?format=protobuf", [], None, True),
+        ("?cf_protocol=protobuf", [], None, True),
+        ("", ["soap", "centrifuge-protobuf", "centrifuge-json"], "centrifuge-protobuf", True),
+        ("?format=protobuf", ["centrifuge-json"], "centrifuge-json", False),
+        ("", ["soap"], None, False),
+    ],
+)
+def test_an_sdk_says_whether_it_speaks_json_or_protobuf(
+    query: str,
+    offered: list[str],
+    agreed: str | None,
+    binary: bool,  # noqa: FBT001  (a column of the table)
+) -> None:
+    lastcall = Lastcall(insecure=True)
+    app = FastAPI(lifespan=lastcall.lifespan)
+    app.include_router(lastcall.router)
+    url = f"/connection/websocket{query}"
+    with TestClient(app) as client, client.websocket_connect(url, offered) as websocket:
+        assert websocket.accepted_subprotocol == agreed
+        if binary:
+            websocket.send_bytes(b"\4\x08\1\x22\0")  # connect, with id 1
+            assert websocket.receive_bytes()[1:3] == b"\x08\1"
+        else:
+            websocket.send_text('{"id":1,"connect":{}}')
+            assert websocket.receive_text().startswith('{"id":1,')
+
+
 def test_whom_the_application_accepted_is_closed_in_words(client: TestClient) -> None:
     """A status can no longer be sent."""
     with (

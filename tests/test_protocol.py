@@ -6,12 +6,15 @@ from lastcall.broker.base import Kind, Publication
 from lastcall.errors import Disconnect, ServerShutdown, SlowConsumer
 from lastcall.protocol.base import ClientProtocol, Message, Send
 from lastcall.protocol.centrifuge_json import CentrifugeJson
+from lastcall.protocol.centrifuge_protobuf import CentrifugeProtobuf
 from lastcall.protocol.plain_text import PlainText
 from tests.returning_text import RETURNING_TEXT
 
 PROTOCOL = PlainText()
 EVERY = pytest.mark.parametrize(
-    "protocol", [PROTOCOL, CentrifugeJson(), RETURNING_TEXT], ids=lambda protocol: protocol.name
+    "protocol",
+    [PROTOCOL, CentrifugeJson(), CentrifugeProtobuf(), RETURNING_TEXT],
+    ids=lambda protocol: protocol.name,
 )
 
 

@@ -80,6 +80,13 @@ class Publish(msgspec.Struct, frozen=True):
     data: Json = UNSET
 
 
+class PublishBytes(msgspec.Struct, frozen=True):
+    """Say in a channel what is no JSON; there is no way to do so in JSON."""
+
+    channel: str = ""
+    data: bytes = b""
+
+
 class Presence(msgspec.Struct, frozen=True):
     """Who is in a channel?"""
 
@@ -132,6 +139,7 @@ type Request = (
     | Subscribe
     | Unsubscribe
     | Publish
+    | PublishBytes
     | Presence
     | PresenceStats
     | History
@@ -146,6 +154,7 @@ METHODS: dict[type[Any], str] = {
     Subscribe: "subscribe",
     Unsubscribe: "unsubscribe",
     Publish: "publish",
+    PublishBytes: "publish",
     Presence: "presence",
     PresenceStats: "presence_stats",
     History: "history",

@@ -65,7 +65,7 @@ class _End(msgspec.Struct):
 
 _DECODER = msgspec.json.Decoder(_Line)
 _ENCODER = msgspec.json.Encoder()
-_NAMES = tuple(METHODS.values())
+_NAMES = tuple(dict.fromkeys(METHODS.values()))
 
 
 class CentrifugeJson:
@@ -198,7 +198,12 @@ def as_json(publication: Publication) -> bytes:
         return publication.data
     if publication.kind is Kind.TEXT:
         return _ENCODER.encode(publication.data.decode())
-    return b'{"b64data":"%b"}' % b64encode(publication.data)
+    return bytes_as_json(publication.data)
+
+
+def bytes_as_json(data: bytes) -> bytes:
+    """Bytes that are no JSON, for those who read nothing else."""
+    return b'{"b64data":"%b"}' % b64encode(data)
 
 
 def in_one_line(value: Raw) -> bytes:

@@ -2,20 +2,43 @@
 // stdout, with the names of the wire format, as the Python SDK has them.
 
 import { createInterface } from "node:readline";
-import { Centrifuge } from "centrifuge";
+import * as json from "centrifuge";
+import * as protobuf from "centrifuge/build/protobuf";
 import { EventSource } from "eventsource";
 import WebSocket from "ws";
+
+const { endpoint, asks, anew, binary, options } = JSON.parse(process.argv[2]);
 
 const say = (line) => process.stdout.write(JSON.stringify(line) + "\n");
 
 const snakeCase = (name) => name.replace(/[A-Z]/g, (letter) => "_" + letter.toLowerCase());
 
+// In Protobuf payloads are bytes; here they are JSON all the same, or `{"bytes": …}` in base64.
+const packed = (data) => {
+  if (!binary) return data;
+  if (typeof data?.bytes === "string") return new Uint8Array(Buffer.from(data.bytes, "base64"));
+  return new TextEncoder().encode(JSON.stringify(data));
+};
+const isBytes = (value) => value instanceof Uint8Array;
+const unpacked = (data) => {
+  if (!data.length) return null;
+  try {
+    return JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(data));
+  } catch {
+    return { bytes: Buffer.from(data).toString("base64") };
+  }
+};
+
 // What the application has published stays as it is.
 const renamed = (value, name) => {
+  if (isBytes(value)) return unpacked(value);
   if (name === "data" || typeof value !== "object" || value === null) return value;
   if (Array.isArray(value)) return value.map((each) => renamed(each));
   return Object.fromEntries(
-    Object.entries(value).map(([key, each]) => [snakeCase(key), renamed(each, key)]),
+    Object.entries(value)
+      // Without `info` there are no bytes of it: in JSON there is no field.
+      .filter(([key, each]) => key === "data" || !isBytes(each) || each.length)
+      .map(([key, each]) => [snakeCase(key), renamed(each, key)]),
   );
 };
 
@@ -40,8 +63,7 @@ const EVENTS = ["subscribing", "subscribed", "unsubscribed", "publication", "joi
 const fetchAnew = (url, init) =>
   fetch(url, { ...init, headers: { ...init.headers, connection: "close" } });
 
-const { endpoint, asks, anew, options } = JSON.parse(process.argv[2]);
-const client = new Centrifuge(endpoint, {
+const client = new (binary ? protobuf : json).Centrifuge(endpoint, {
   ...options,
   websocket: WebSocket,
   eventsource: EventSource,
@@ -63,12 +85,12 @@ const actions = {
   disconnect: () => client.disconnect(),
   subscribe: (line) => subscription(line).subscribe(),
   unsubscribe: ({ channel }) => client.getSubscription(channel).unsubscribe(),
-  publish: ({ channel, data }) => client.publish(channel, data),
+  publish: ({ channel, data }) => client.publish(channel, packed(data)),
   history: ({ channel, options }) => client.history(channel, options),
   presence: ({ channel }) => client.presence(channel),
   presenceStats: ({ channel }) => client.presenceStats(channel),
-  rpc: ({ method, data }) => client.rpc(method, data),
-  send: ({ data }) => client.send(data),
+  rpc: ({ method, data }) => client.rpc(method, packed(data)),
+  send: ({ data }) => client.send(packed(data)),
 };
 
 const act = async ({ call, do: what, ...line }) => {

@@ -166,6 +166,7 @@ async def node_sdk(
     asks_for_tokens: bool = False,
     transport: str = "",
     requests_anew: bool = False,
+    use_protobuf: bool = False,
 ) -> AsyncIterator[NodeClient]:
     """See `Sdk`; with a *transport* that takes the place of the WebSocket at *url*.
 
@@ -182,7 +183,7 @@ async def node_sdk(
         "maxReconnectDelay": LONGEST_RECONNECT_DELAY * 1000,
     }
     endpoint = [{"transport": transport, "endpoint": base + path}] if transport else url
-    asked = {"asks": asks_for_tokens, "anew": requests_anew}
+    asked = {"asks": asks_for_tokens, "anew": requests_anew, "binary": use_protobuf}
     line = json.dumps({"endpoint": endpoint, "options": options, **asked})
     process = await asyncio.create_subprocess_exec(
         node(), FOLDER / "driver.mjs", line, stdin=PIPE, stdout=PIPE, limit=LINE_LIMIT
@@ -194,6 +195,7 @@ async def node_sdk(
         await client.end()
 
 
+node_protobuf_sdk = partial(node_sdk, use_protobuf=True)
 sse_sdk = partial(node_sdk, transport="sse")
 http_stream_sdk = partial(node_sdk, transport="http_stream")
 

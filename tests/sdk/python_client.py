@@ -2,6 +2,8 @@
 
 import asyncio
 import dataclasses
+import json
+from base64 import b64decode, b64encode
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from functools import partial
@@ -33,10 +35,13 @@ FAILED = -1
 class PythonClient:
     """See `SdkClient`."""
 
-    def __init__(self, url: str, token: str, *, asks_for_tokens: bool) -> None:
+    def __init__(
+        self, url: str, token: str, *, asks_for_tokens: bool, use_protobuf: bool = False
+    ) -> None:
         self.story = Story()
         self._wishes: list[asyncio.Future[str]] = []
         self._under_way: list[asyncio.Task[None]] = []
+        self._use_protobuf = use_protobuf
         # As it has no `py.typed`, what it says of its types is not to be relied on.
         self._client: Any = Client(
             url,
@@ -47,6 +52,7 @@ class PythonClient:
             min_reconnect_delay=RECONNECT_DELAY,
             max_reconnect_delay=LONGEST_RECONNECT_DELAY,
             proxy=None,
+            use_protobuf=use_protobuf,
         )
 
     def give(self, token: str) -> None:
@@ -80,7 +86,7 @@ class PythonClient:
         await self._client.get_subscription(channel).unsubscribe()
 
     async def publish(self, channel: str, data: Any) -> None:
-        await _answer(self._client.publish(channel, data))
+        await _answer(self._client.publish(channel, self._packed(data)))
 
     async def history(
         self,
@@ -108,7 +114,17 @@ class PythonClient:
         return stats.num_clients, stats.num_users
 
     async def rpc(self, method: str, data: Any = None) -> Any:
-        return (await _answer(self._client.rpc(method, data))).data
+        return _unpacked((await _answer(self._client.rpc(method, self._packed(data)))).data)
+
+    def _packed(self, data: Any) -> Any:
+        """In Protobuf payloads are bytes; here JSON all the same, or `{"bytes": …}` in base64."""
+        if not self._use_protobuf:
+            return data
+        match data:
+            case {"bytes": encoded}:
+                return b64decode(encoded)
+            case _:
+                return json.dumps(data).encode()
 
     async def end(self) -> None:
         """Leave for good."""
@@ -148,11 +164,23 @@ class PythonClient:
         return await wish
 
 
+def _unpacked(data: Any) -> Any:
+    if not isinstance(data, bytes):
+        return data
+    try:
+        return json.loads(data) if data else None
+    except ValueError:
+        return {"bytes": b64encode(data).decode()}
+
+
 def _fields(value: Any) -> Any:
     """Objects of the SDK as dictionaries of what they have; what was published as it is."""
+    if isinstance(value, bytes):
+        return _unpacked(value)
     if dataclasses.is_dataclass(value):
         found = {
-            name: each if name == "data" else _fields(each) for name, each in vars(value).items()
+            name: _unpacked(each) if name == "data" else _fields(each)
+            for name, each in vars(value).items()
         }
         return {name: each for name, each in found.items() if each is not None or name == "data"}
     if isinstance(value, list):
@@ -173,14 +201,17 @@ async def _answer(call: Coroutine[Any, Any, Any]) -> Any:
 
 @asynccontextmanager
 async def python_sdk(
-    url: str, *, token: str = "", asks_for_tokens: bool = False
+    url: str, *, token: str = "", asks_for_tokens: bool = False, use_protobuf: bool = False
 ) -> AsyncIterator[SdkClient]:
     """See `Sdk`."""
-    client = PythonClient(url, token, asks_for_tokens=asks_for_tokens)
+    client = PythonClient(url, token, asks_for_tokens=asks_for_tokens, use_protobuf=use_protobuf)
     try:
         yield client
     finally:
         await client.end()
+
+
+python_protobuf_sdk = partial(python_sdk, use_protobuf=True)
 
 
 if TYPE_CHECKING:

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from tests.sdk.node_client import http_stream_sdk, node_sdk, sse_sdk
-from tests.sdk.python_client import python_sdk
+from tests.sdk.node_client import http_stream_sdk, node_protobuf_sdk, node_sdk, sse_sdk
+from tests.sdk.python_client import python_protobuf_sdk, python_sdk
 from tests.server_process import ServerProcess
 from tests.token_makers import SECRET
 from tests.token_makers import token as make_token
@@ -19,10 +19,24 @@ OWN = (sys.executable, "-m", "lastcall", "serve", APPLICATION)
 MASTERS = pytest.mark.parametrize("command", [STOCK, OWN], ids=["uvicorn", "lastcall serve"])
 SDKS = pytest.mark.parametrize(
     "sdk",
-    [python_sdk, node_sdk, sse_sdk, http_stream_sdk],
-    ids=["python", "node", "node over SSE", "node over an HTTP stream"],
+    [python_sdk, node_sdk, python_protobuf_sdk, node_protobuf_sdk, sse_sdk, http_stream_sdk],
+    ids=[
+        "python",
+        "node",
+        "python in Protobuf",
+        "node in Protobuf",
+        "node over SSE",
+        "node over an HTTP stream",
+    ],
 )
-WEBSOCKETS = pytest.mark.parametrize("sdk", [python_sdk, node_sdk], ids=["python", "node"])
+WEBSOCKETS = pytest.mark.parametrize(
+    "sdk",
+    [python_sdk, node_sdk, python_protobuf_sdk, node_protobuf_sdk],
+    ids=["python", "node", "python in Protobuf", "node in Protobuf"],
+)
+PROTOBUF = pytest.mark.parametrize(
+    "sdk", [python_protobuf_sdk, node_protobuf_sdk], ids=["python", "node"]
+)
 STREAMS = pytest.mark.parametrize("sdk", [sse_sdk, http_stream_sdk], ids=["SSE", "HTTP stream"])
 
 LONG = 3600.0

@@ -1,6 +1,7 @@
 """The official SDKs in channels: subscribe, publish, history, presence, joins, calls."""
 
 import asyncio
+from base64 import b64encode
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from itertools import count
@@ -9,8 +10,8 @@ from typing import Any
 import pytest
 
 from tests.sdk.node_client import node_sdk
-from tests.sdk.python_client import python_sdk
-from tests.sdk.server import LONG, SDKS, SETTINGS, SHORT, STOCK, token, url_of
+from tests.sdk.python_client import python_protobuf_sdk, python_sdk
+from tests.sdk.server import LONG, PROTOBUF, SDKS, SETTINGS, SHORT, STOCK, token, url_of
 from tests.sdk.story import PATIENCE, Sdk, SdkClient, SdkError
 from tests.server_process import ServerProcess, run_server
 from tests.token_makers import token as make_token
@@ -102,6 +103,42 @@ async def test_payloads_arrive_as_they_were(sdk: Sdk, server: ServerProcess) -> 
             assert heard["data"] == payload
         page = await client.history(room, limit=-1)
         assert [each["data"] for each in page["publications"]] == PAYLOADS
+
+
+@PROTOBUF
+async def test_bytes_are_bytes_in_protobuf_and_said_in_json(
+    sdk: Sdk, server: ServerProcess
+) -> None:
+    """Live, in the history and after a while away, and whoever published them."""
+    room, data = f"chat:bytes {next(NUMBERS)}", b64encode(b"\0\xff{not JSON").decode()
+    in_json, in_bytes = {"b64data": data}, {"bytes": data}
+    async with AsyncExitStack() as stack:
+        readers = {
+            await stack.enter_async_context(made(url_of(server), token=token())): expected
+            for made, expected in (
+                (sdk, in_bytes),
+                (python_protobuf_sdk, in_bytes),
+                (node_sdk, in_json),
+                (python_sdk, in_json),
+            )
+        }
+        for reader in readers:
+            await reader.connect()
+            await reader.subscribe(room)
+            await reader.story.next("subscribed", room)
+        publisher = next(iter(readers))
+        assert await publisher.rpc("echo", in_bytes) == {"user": "42", "said": in_json}
+        await publisher.publish(room, in_bytes)
+        for reader, expected in readers.items():
+            assert (await reader.story.next("publication", room))["data"] == expected
+            await reader.unsubscribe(room)
+            await reader.story.next("unsubscribed", room)
+        await publisher.publish(room, in_bytes)
+        for reader, expected in readers.items():
+            await reader.subscribe(room)
+            assert (await reader.story.next("publication", room))["data"] == expected
+            page = await reader.history(room, limit=-1)
+            assert [each["data"] for each in page["publications"]] == [expected, expected]
 
 
 @SDKS
