@@ -39,8 +39,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { MARK = 26, MAX_SIZE = 65000, MAX_CLIENTS = 20000, MAX_PUBLISHED = 1 << 20,
-    AT_ONCE = 512 /* handshakes under way: after a deploy all come at once */ };
+enum { MARK = 26, MAX_SIZE = 65000, MAX_CLIENTS = 20000, MAX_PUBLISHED = 1 << 20 };
 static const char ACCEPT[] = "Bz3qJYTGdOe8gUSpLosEdiLKDrk=";      /* the answer to the key in `ask` */
 
 enum { GONE, CONNECTING, ASKED, OPEN };

@@ -56,7 +56,7 @@ def tables(session: Session) -> str:
 
 def title(session: Session, row: str) -> str:
     """What the row is about."""
-    return TITLES[row].format(**{"most": session.scale["many"]} | session.scale)
+    return TITLES[row].format(**session.scale)
 
 
 def table(session: Session, row: str) -> str:
