@@ -13,6 +13,7 @@ from lastcall.everyone import Everyone
 from lastcall.hub import Hub, Later
 from lastcall.interest import Interest
 from lastcall.node import ThisNode
+from lastcall.peers import Peers
 from lastcall.protocol.base import ClientProtocol
 from lastcall.protocol.centrifuge_json import CentrifugeJson
 from lastcall.protocol.centrifuge_protobuf import CentrifugeProtobuf
@@ -46,6 +47,8 @@ class Loop:
     """Whether clients that come back by themselves shall do so later."""
     revocation_file: RevocationFile | None = None
     """Where revocations outlive all workers; None: they do not."""
+    machine: str = ""
+    """How this host is called among those of the server; empty: it is the only one."""
 
 
 def assemble(
@@ -54,7 +57,8 @@ def assemble(
     """Make a worker that serves by *rules*."""
     settings, hub = rules.settings, Hub(loop.later)
     interest, connections = Interest(broker, hub), ConnectionManager(hub, loop.changed)
-    everyone = _everyone(broker, hub, interest, coordinator, connections)
+    peers = Peers(coordinator, loop.machine)
+    everyone = _everyone(broker, hub, interest, peers, connections)
     crowd, revoking = _guards(rules, everyone, connections, loop)
     presence = Presence(broker, hub, everyone, loop.later)
     session_channels = SessionChannels(rules, Subscribing(broker, hub, interest), presence)
@@ -71,7 +75,7 @@ def assemble(
         everyone=everyone,
         crowd=crowd,
         revoking=revoking,
-        emulation=Emulation(broker, hub, interest, coordinator, loop.later),
+        emulation=Emulation(broker, hub, interest, peers, loop.later),
         sessions=Sessions(commands, requests, _timing(settings)),
         server_methods=methods,
         protocols=_by_name(PlainText(), *_centrifuge(rules)),
@@ -85,10 +89,10 @@ def _everyone(
     broker: Broker,
     hub: Hub,
     interest: Interest,
-    coordinator: Coordinator,
+    peers: Peers,
     connections: ConnectionManager,
 ) -> Everyone:
-    everyone = Everyone(broker, hub, interest, coordinator)
+    everyone = Everyone(broker, hub, interest, peers)
     ThisNode(hub, connections, everyone)
     return everyone
 

@@ -1,4 +1,4 @@
-"""Connections by user and by address, over all workers of the host.
+"""Connections by user and by address, over all workers.
 
 Exact for this worker; of the others it is known what they said a second ago at the latest. Whoever
 connects to several workers within that second may have more than the limit.
@@ -32,6 +32,8 @@ class _Counts(msgspec.Struct, frozen=True):
     pid: int
     users: dict[str, int] = {}
     addresses: dict[str, int] = {}
+    name: str = ""
+    """Who says so, see `Peers`; a neighbour of an older release says only its pid."""
 
 
 _decode = msgspec.json.Decoder(_Counts).decode
@@ -121,11 +123,11 @@ class Crowd:
             return
         users, addresses = self._users.news(), self._addresses.news()
         if users or addresses:
-            told = self._everyone.tell(_TELL, _encode(users, addresses))
+            told = self._everyone.tell(_TELL, self._encode(users, addresses))
             told.add_done_callback(partial(self._told, users, addresses))
         # The connections of a worker that leaves come to others. For a moment they would count
         # twice, and somebody would be sent away for good who has done nothing.
-        staying = self._everyone.staying()
+        staying = self._everyone.peers.staying()
         self._users.keep(staying)
         self._addresses.keep(staying)
 
@@ -135,13 +137,19 @@ class Crowd:
             self._addresses.say_again(addresses)
 
     def _heard(self, told: Iterable[bytes]) -> None:
+        peers = self._everyone.peers
         for counts in map(_decode, told):
-            if counts.pid != os.getpid():
-                self._users.heard(counts.pid, counts.users)
-                self._addresses.heard(counts.pid, counts.addresses)
+            name = counts.name or peers.name_of(counts.pid)
+            if name != peers.name:
+                self._users.heard(name, counts.users)
+                self._addresses.heard(name, counts.addresses)
 
     def _everything(self) -> bytes:
-        return _encode(self._users.all_here(), self._addresses.all_here())
+        return self._encode(self._users.all_here(), self._addresses.all_here())
+
+    def _encode(self, users: dict[str, int], addresses: dict[str, int]) -> bytes:
+        name = self._everyone.peers.name
+        return msgspec.json.encode(_Counts(os.getpid(), users, addresses, name))
 
 
 def place_of(host: str | None) -> str:
@@ -162,7 +170,3 @@ def place_of(host: str | None) -> str:
 
 def _has_said_who(connection: Connection) -> bool:
     return connection.session is None or connection.session.stage is Stage.CONNECTED
-
-
-def _encode(users: dict[str, int], addresses: dict[str, int]) -> bytes:
-    return msgspec.json.encode(_Counts(os.getpid(), users, addresses))

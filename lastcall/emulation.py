@@ -6,7 +6,6 @@ on a channel that only that worker hears: in order, and over the death of a sequ
 """
 
 import contextlib
-import hashlib
 import secrets
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -21,9 +20,8 @@ from lastcall.connection import Connection
 from lastcall.errors import BrokerUnavailable, LastcallError, Overloaded
 from lastcall.hub import Hub, Later
 from lastcall.interest import Interest
+from lastcall.peers import Peers
 from lastcall.protocol.base import Message
-from lastcall.worker_coordinator import Coordinator
-from lastcall.worker_record import WorkerRecord
 
 if TYPE_CHECKING:
     import asyncio
@@ -72,21 +70,21 @@ class Emulation:
         broker: Broker,
         hub: Hub,
         interest: Interest,
-        coordinator: Coordinator,
+        peers: Peers,
         later: Later,
     ) -> None:
         """Reach the others over *broker*; `start` before anybody is let in."""
         self._broker = broker
         self._hub = hub
         self._interest = interest
-        self._coordinator = coordinator
+        self._peers = peers
         self._later = later
         self._clients: dict[str, _Client] = {}
 
     @cached_property
     def node(self) -> str:
         """The name of this worker, once it has arrived."""
-        return node_of(self._coordinator.known()[0])
+        return self._peers.node
 
     async def start(self) -> None:
         """Hear the other workers; waits for the broker, however long it is away."""
@@ -121,7 +119,7 @@ class Emulation:
         if said.node == self.node:
             self._hear(letter)
             return None
-        if all(said.node != node_of(each) for each in self._coordinator.siblings()):
+        if not self._peers.knows(said.node):
             raise UnknownNode(said.node)
         encoded = msgspec.msgpack.encode(letter)
         return self._broker.publish(EMULATED + said.node, encoded, kind=Kind.BINARY)
@@ -135,9 +133,3 @@ class Emulation:
         client = self._clients.get(letter.session)
         if client is not None and not client.mouth.take(Message(letter.data)):
             client.connection.disconnect(Overloaded())
-
-
-def node_of(record: WorkerRecord) -> str:
-    """How clients name a worker: it tells nothing, and the next with its pid has another."""
-    process = f"{record.pid} {record.started}".encode()
-    return hashlib.blake2b(process, digest_size=8).hexdigest()

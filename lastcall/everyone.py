@@ -1,14 +1,15 @@
 """All workers of this server: tell each of them something, or ask all and collect the answers.
 
 Over the broker, on channels of our own that no client can name. Who is asked is who is ready or
-draining; a worker that dies meanwhile costs the asker its patience, not the answer.
+draining; a worker that dies meanwhile costs the asker its patience, not the answer. Workers of
+several hosts know each other by the signs of life that they tell here.
 """
 
 import contextlib
 import os
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -22,7 +23,8 @@ from lastcall.errors import BrokerUnavailable
 from lastcall.hub import Hub
 from lastcall.interest import Interest
 from lastcall.order_memory import OrderMemory, Remembered
-from lastcall.worker_coordinator import Coordinator
+from lastcall.peers import Peers
+from lastcall.roster import SIGN_SECONDS, Sign
 
 if TYPE_CHECKING:
     import asyncio
@@ -30,7 +32,10 @@ if TYPE_CHECKING:
 PATIENCE = 2.0
 """Seconds for the answers of all workers."""
 RETRY_PAUSE = 0.5
+GREETING = 0.3
+"""Seconds in which a new worker hears who works on other hosts."""
 _ORDERS = "\0everyone"
+_SIGN = "here"
 
 type CarryOut = Callable[[bytes, Connection | None], object]
 """Does what a body says to one connection, or to all that are here and not on their way."""
@@ -49,12 +54,14 @@ class _Reply(msgspec.Struct, frozen=True, array_like=True):
     question: int
     body: bytes
     pid: int
+    name: str = ""
+    """Who answers, see `Peers`; a neighbour of an older release says only its pid."""
 
 
 @dataclass(slots=True)
 class _Question:
-    expected: set[int]
-    """Pids of those who have yet to answer; others may, too: a worker that is done still hears."""
+    expected: set[str]
+    """Names of those who have yet to answer; others may, too: a worker that is done still hears."""
     replies: list[bytes] = field(default_factory=list)
     complete: anyio.Event = field(default_factory=anyio.Event)
 
@@ -62,20 +69,21 @@ class _Question:
 class Everyone:
     """This worker's voice and ear among all workers of the server."""
 
-    def __init__(
-        self, broker: Broker, hub: Hub, interest: Interest, coordinator: Coordinator
-    ) -> None:
+    def __init__(self, broker: Broker, hub: Hub, interest: Interest, peers: Peers) -> None:
         """Speak over *broker*; `start` before anything is told or asked."""
         self._broker = broker
         self._hub = hub
         self._interest = interest
-        self._coordinator = coordinator
+        self.peers = peers
         self._name = secrets.token_hex(8)
         self._answers: dict[str, Answer] = {}
         self._orders: dict[str, CarryOut] = {}
         self._memory = OrderMemory()
         self._questions: dict[int, _Question] = {}
         self._last = 0
+        self._until_sign = 0
+        self._has_parted = False
+        self.on(_SIGN, self._met)
 
     def on_order(self, what: str, carry_out: CarryOut) -> None:
         """Let *carry_out* do what is told under the name *what*, also to those who are moved."""
@@ -105,12 +113,31 @@ class Everyone:
         while True:
             with contextlib.suppress(BrokerUnavailable):
                 await self._interest.listen([_ORDERS, mine])
+                await self._greet()
                 return
             await anyio.sleep(RETRY_PAUSE)
 
-    def staying(self) -> set[int]:
-        """The pids of the other workers that do not leave."""
-        return {each.pid for each in self._coordinator.siblings() if each.state != "draining"}
+    def next_second(self, announced: Mapping[str, int]) -> list[Sign]:
+        """Give a sign of life now and then; the workers of other hosts that give none any more."""
+        if not self.peers.spans_hosts or self._has_parted:
+            return []
+        self._until_sign -= 1
+        if self._until_sign < 0:
+            self._until_sign = SIGN_SECONDS - 1
+            self._tell_sign(self.peers.sign(announced))
+        return self.peers.fallen()
+
+    def part(self) -> "asyncio.Future[StreamPosition] | None":
+        """Let the other hosts know that this worker leaves; None: there are none."""
+        if not self.peers.spans_hosts:
+            return None
+        self._has_parted = True
+        return self._tell_sign(Sign(self.peers.name, "", "done"))
+
+    def bury(self, pid: int) -> None:
+        """Let the other hosts know that a worker of this one has died."""
+        if self.peers.spans_hosts:
+            self._tell_sign(self.peers.buried(pid))
 
     def tell(self, what: str, body: bytes) -> "asyncio.Future[StreamPosition]":
         """Let every worker do something, this one too; done when that is certain.
@@ -126,19 +153,39 @@ class Everyone:
         Raises:
             BrokerUnavailable: nobody was asked.
         """
+        question = _Question(self.peers.answering() | {self.peers.name})
+        return await self._ask(question, what, body, PATIENCE)
+
+    async def _ask(
+        self, question: _Question, what: str, body: bytes, patience: float
+    ) -> list[bytes]:
         self._last += 1
         number = self._last
-        siblings = self._coordinator.siblings()
-        asked = {each.pid for each in siblings if each.state in {"ready", "draining"}}
-        question = _Question(asked | {os.getpid()})
         self._questions[number] = question
         try:
-            with anyio.move_on_after(PATIENCE):
+            with anyio.move_on_after(patience):
                 await self._send(_ORDERS, _Order(what, body, self._name, number))
                 await question.complete.wait()
         finally:
             del self._questions[number]
         return question.replies
+
+    async def _greet(self) -> None:
+        """Hear who works on other hosts, and be known there, before anything is asked."""
+        if self.peers.spans_hosts:
+            own = msgspec.msgpack.encode(self.peers.sign())
+            nobody_knows_how_many = _Question({""})
+            for sign in await self._ask(nobody_knows_how_many, _SIGN, own, GREETING):
+                self._met(sign)
+
+    def _met(self, sign: bytes) -> bytes:
+        self.peers.heard(msgspec.msgpack.decode(sign, type=Sign))
+        return msgspec.msgpack.encode(self.peers.sign())
+
+    def _tell_sign(self, sign: Sign) -> "asyncio.Future[StreamPosition]":
+        told = self.tell(_SIGN, msgspec.msgpack.encode(sign))
+        told.add_done_callback(not_owed)
+        return told
 
     def _send(self, channel: str, message: _Order | _Reply) -> "asyncio.Future[StreamPosition]":
         encoded = msgspec.msgpack.encode(message)
@@ -152,10 +199,8 @@ class Everyone:
         answer = self._answers.get(order.what)
         body = answer(order.body) if answer is not None else b""
         if order.asker:
-            reply = self._send(
-                ANSWERS + order.asker, _Reply(order.question, body or b"", os.getpid())
-            )
-            reply.add_done_callback(not_owed)
+            reply = _Reply(order.question, body or b"", os.getpid(), self.peers.name)
+            self._send(ANSWERS + order.asker, reply).add_done_callback(not_owed)
 
     def _replied(self, publication: Publication) -> None:
         reply = msgspec.msgpack.decode(publication.data, type=_Reply)
@@ -163,7 +208,7 @@ class Everyone:
         if question is None:
             return
         question.replies.append(reply.body)
-        question.expected.discard(reply.pid)
+        question.expected.discard(reply.name or self.peers.name_of(reply.pid))
         if not question.expected:
             question.complete.set()
 

@@ -11,7 +11,7 @@ class Tally:
         self._limit = limit
         self._here: dict[str, int] = {}
         self._changed: set[str] = set()
-        self._elsewhere: dict[int, dict[str, int]] = {}
+        self._elsewhere: dict[str, dict[str, int]] = {}
 
     def __len__(self) -> int:
         """How many names are known."""
@@ -53,7 +53,7 @@ class Tally:
         """Everything that is here, for a worker that has heard nothing yet."""
         return dict(self._here)
 
-    def heard(self, worker: int, counts: Mapping[str, int]) -> None:
+    def heard(self, worker: str, counts: Mapping[str, int]) -> None:
         """*worker* says how many it has of some names."""
         known = self._elsewhere.setdefault(worker, {})
         for name, count in counts.items():
@@ -62,7 +62,7 @@ class Tally:
             else:
                 known.pop(name, None)
 
-    def keep(self, workers: Collection[int]) -> None:
+    def keep(self, workers: Collection[str]) -> None:
         """Forget what all others but *workers* have said."""
         self._elsewhere = {
             worker: counts for worker, counts in self._elsewhere.items() if worker in workers

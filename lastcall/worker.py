@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from lastcall.announcements import Announcements, Change
+from lastcall.announcements import Announcements, Change, summary
 from lastcall.broker.base import Broker, StreamPosition, not_owed
 from lastcall.commands import Commands
 from lastcall.connection import Connection, ConnectionOwner
@@ -19,6 +19,7 @@ from lastcall.interest import Interest
 from lastcall.metrics import code_label, render
 from lastcall.protocol.base import ClientProtocol, Command, Send
 from lastcall.revoking import Revoking
+from lastcall.roster import Sign
 from lastcall.rulebook import Rulebook
 from lastcall.server_methods import ServerMethods
 from lastcall.sessions import Sessions
@@ -156,8 +157,11 @@ class Worker:
         """Let the other workers know who is here; called once in a turn in which that changed."""
         self.coordinator.update(
             connections=self.connections.count,
-            announced=dict(self.announced.most_common(MAX_RECORDED_CHANNELS)),
+            announced=self._most_announced(),
         )
+
+    def _most_announced(self) -> dict[str, int]:
+        return dict(self.announced.most_common(MAX_RECORDED_CHANNELS))
 
     def record_counts(self) -> None:
         """Let whoever is asked for metrics know what has happened here."""
@@ -186,6 +190,9 @@ class Worker:
             # A killed worker could not say that its clients left; one of the others says it.
             for channel, number in record.announced.items():
                 self.announcements.count(channel, number, Change.DISCONNECTED)
+            self.everyone.bury(record.pid)
+        for sign in self.everyone.next_second(self._most_announced()):
+            self._announce_fallen(sign)
         for channel, line in self.announcements.next_second():
             self._tell(channel, line)
 
@@ -214,6 +221,13 @@ class Worker:
         if not self.announced[channel]:
             del self.announced[channel]
         return True
+
+    def _announce_fallen(self, sign: Sign) -> None:
+        """All workers of a host may have died at once; those of the others say it, only once."""
+        for channel, number in sign.announced.items():
+            line = summary(number, Change.DISCONNECTED).encode()
+            key = f"fallen {sign.name}"
+            self.broker.publish(channel, line, idempotency_key=key).add_done_callback(not_owed)
 
     def _tell(self, channel: str, line: str) -> None:
         # An announcement that cannot be carried is not owed to anybody.

@@ -12,10 +12,11 @@ from lastcall.broker.base import Publication, StreamPosition
 from lastcall.broker.memory import MemoryBroker
 from lastcall.channels import EMULATED, ChannelRetention
 from lastcall.connection import Connection
-from lastcall.emulation import Emulation, Said, UnknownNode, node_of
+from lastcall.emulation import Emulation, Said, UnknownNode
 from lastcall.errors import BrokerUnavailable
 from lastcall.hub import Hub
 from lastcall.interest import Interest
+from lastcall.peers import Peers, node_of
 from lastcall.protocol.base import Message
 from lastcall.settings import Settings
 from lastcall.worker_record import WorkerRecord
@@ -85,7 +86,8 @@ class Worker:
         self.coordinator = FakeCoordinator()
         self.coordinator.known = lambda: [self.record]  # type: ignore[method-assign]
         interest = Interest(bus, self.hub)
-        self.emulation = Emulation(bus, self.hub, interest, self.coordinator, self.turn.append)
+        peers = Peers(self.coordinator)
+        self.emulation = Emulation(bus, self.hub, interest, peers, self.turn.append)
 
     def client(self, room: int = 100) -> tuple[Connection, Mouth, str]:
         connection, _ = connect(RecordingOwner())

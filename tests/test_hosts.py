@@ -1,0 +1,135 @@
+"""Workers of different hosts on one broker: they find, ask and bury each other."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+
+import anyio
+import anyio.lowlevel
+import msgspec
+import pytest
+
+from lastcall import everyone, roster
+from lastcall.assembly import Loop, assemble
+from lastcall.commands import Commands
+from lastcall.rulebook import Rulebook
+from lastcall.server_methods import Nodes
+from lastcall.settings import Settings
+from lastcall.worker import Worker
+from lastcall.worker_record import WorkerRecord
+from tests.fakes import FakeCoordinator, RecordingTransport, connect
+from tests.test_emulation import Bus
+
+pytestmark = pytest.mark.anyio
+
+
+class Host:
+    """A host with one worker."""
+
+    def __init__(self, bus: Bus, machine: str) -> None:
+        self.coordinator = FakeCoordinator()
+        self.coordinator.update(state="ready")
+        rules = Rulebook.by(Settings(announcements=True))
+        commands = Commands(rules.endpoints, lambda coroutine: coroutine.close(), print)
+        loop = Loop(later=self._later, changed=lambda: None, machine=machine)
+        self.worker: Worker = assemble(rules, commands, loop, bus, self.coordinator)
+        bus.hubs.append(self.worker.hub)
+
+    def _later(self, flush: Callable[[], None]) -> None:
+        asyncio.get_running_loop().call_soon(flush)
+
+    async def join(self, channel: str) -> RecordingTransport:
+        connection, transport = connect(self.worker, channel)
+        await self.worker.interest.listen(connection.channels)
+        self.worker.connected(connection)
+        return transport
+
+    @property
+    def others(self) -> set[str]:
+        return self.worker.everyone.peers.answering()
+
+
+@pytest.fixture
+async def hosts(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[list[Host]]:
+    """Three that have started one after the other."""
+    monkeypatch.setattr(everyone, "GREETING", 0.05)
+    bus = Bus()
+    async with bus.running():
+        three = [Host(bus, machine) for machine in ("a", "b", "c")]
+        for each in three:
+            await each.worker.everyone.start()
+        yield three
+
+
+async def turn_over() -> None:
+    for _ in range(5):
+        await anyio.lowlevel.checkpoint()
+
+
+async def test_who_starts_knows_who_is_there_and_is_known(hosts: list[Host]) -> None:
+    names = {each.worker.everyone.peers.name for each in hosts}
+    assert len(names) == 3
+    for each in hosts:
+        assert each.others == names - {each.worker.everyone.peers.name}
+
+
+async def test_all_are_asked_and_nobody_is_waited_for_in_vain(hosts: list[Host]) -> None:
+    with anyio.fail_after(everyone.PATIENCE / 2):
+        for each in hosts:
+            answers = await each.worker.everyone.ask("node", b"")
+            assert len({msgspec.json.decode(answer)["uid"] for answer in answers}) == 3
+        assert len((await hosts[0].worker.server_methods.do(Nodes())).nodes) == 3  # type: ignore[union-attr]
+
+
+async def test_who_leaves_says_so_and_stays_gone(hosts: list[Host]) -> None:
+    parting = hosts[2].worker.everyone.part()
+    assert parting is not None
+    await parting
+    hosts[2].worker.next_second()
+    await turn_over()
+
+    assert [len(each.others) for each in hosts[:2]] == [1, 1]
+
+
+async def test_a_worker_that_its_own_host_buries_is_gone_everywhere(hosts: list[Host]) -> None:
+    here, _, there = hosts
+    here.worker.everyone.peers.heard(roster.Sign("a/7", "n", "ready"))
+    there.worker.everyone.peers.heard(roster.Sign("a/7", "n", "ready"))
+    here.coordinator.dead = [WorkerRecord(7)]
+    here.worker.next_second()
+    await turn_over()
+
+    assert "a/7" not in here.others | there.others
+
+
+async def test_clients_of_a_host_that_fell_silent_are_announced_once(
+    hosts: list[Host], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lost = roster.Sign("d/1", "n", "ready", {"news": 3})
+    transports = [await each.join("news") for each in hosts]
+    for each in hosts:
+        each.worker.everyone.peers.heard(lost)
+    await turn_over()
+    for each in hosts:
+        each.worker.everyone.peers.fallen()  # nobody yet
+    monkeypatch.setattr(roster, "FALLEN_SECONDS", 0)
+    for each in hosts:
+        each.worker.next_second()
+    await turn_over()
+
+    for transport in transports:
+        assert transport.messages.count(b"3 clients disconnected.") == 1
+
+
+async def test_signs_are_given_now_and_then(hosts: list[Host]) -> None:
+    await hosts[0].join("news")
+    given: list[dict[str, int]] = []
+    hosts[1].worker.everyone.on("here", lambda body: given.append(_announced(body)))
+    for _ in range(2 * roster.SIGN_SECONDS):
+        hosts[0].worker.next_second()
+    await turn_over()
+
+    assert given == [{"news": 1}] * 2
+
+
+def _announced(body: bytes) -> dict[str, int]:
+    return dict(msgspec.msgpack.decode(body, type=roster.Sign).announced)
