@@ -126,6 +126,7 @@ class RunningWorker:
                 self._changed,
                 lambda: self.shutdown.turns_away,
                 _revocation_file(rules.settings),
+                neighbourhood.machine,
             ),
             neighbourhood.broker,
             neighbourhood.coordinator,
@@ -143,9 +144,8 @@ class RunningWorker:
         """Where workers find each other to hand connections over; None if they do not."""
         neighbourhood = self._surroundings.neighbourhood
         # Positions mean something elsewhere only where all workers hear the same stream.
-        has_one_stream = neighbourhood.broker_name == "unix:"
         can_move = self._host.takes_connections and self.worker.settings.handover == "auto"
-        return neighbourhood.path if has_one_stream and can_move else None
+        return neighbourhood.path if neighbourhood.has_one_stream and can_move else None
 
     def _shutdown(self, limit: StopLimit) -> GracefulShutdown:
         worker, place = self.worker, self._meeting_place
@@ -226,6 +226,9 @@ class RunningWorker:
         if connections.abort_all():
             # Their ends come soon; what the application does then needs the parts that still run.
             await self._until_quiet()
+        parting = self.worker.everyone.part()
+        if parting is not None:
+            await asyncio.wait({parting}, timeout=FAREWELL_TIME)
         self.worker.record_counts()  # its last word
 
     async def _until_quiet(self) -> None:

@@ -43,12 +43,12 @@ class LimitSettings(BaseSettings):
     max_user_connections: int = Field(
         default=0,
         ge=0,
-        description="Connections a user, on all workers of the host; 0: any number.",
+        description="Connections a user, on all workers; 0: any number.",
     )
     max_address_connections: int = Field(
         default=0,
         ge=0,
-        description="Connections from one address, on all workers of the host; 0: any number.",
+        description="Connections from one address, on all workers; 0: any number.",
     )
     max_channels: int = Field(
         default=128,

@@ -13,6 +13,7 @@ from lastcall.channels import ChannelRetention
 from lastcall.errors import SettingsError
 from lastcall.host import Host, family_of
 from lastcall.logs import log_event
+from lastcall.peers import machine_name
 from lastcall.process_identity import ProcessIdentity
 from lastcall.record_lock import has_record_locks
 from lastcall.run_directory import RunDirectory
@@ -30,6 +31,10 @@ class Neighbourhood:
     broker: Broker
     broker_name: str
     path: Path | None
+    has_one_stream: bool = False
+    """Whether all workers hear the same streams, so that positions mean the same on each."""
+    machine: str = ""
+    """How this host is called among those of the server; empty: it is the only one."""
 
 
 @contextmanager
@@ -41,6 +46,34 @@ def find_neighbourhood(settings: Settings, host: Host) -> Iterator[Neighbourhood
     Raises:
         SettingsError: several workers are asked for where only one can be, or a directory is unfit.
     """
+    url = _url(settings, host)
+    limits = ChannelRetention(settings)
+    remote = _remote(settings, limits) if "//" in url else None
+    machine = machine_name() if remote else ""
+    if not has_record_locks():
+        if url == "unix:":
+            raise SettingsError("this system can run one worker only: several need Unix")
+        broker, name = remote or (MemoryBroker(limits), "memory:")
+        yield Neighbourhood(SoleWorker(), broker, name, None, machine=machine)
+        return
+    itself = ProcessIdentity.of(os.getpid())
+    assert itself is not None  # noqa: S101  (we are running)
+    run_dir = RunDirectory.open(family_of(host.master or itself), settings.run_dir)
+    run_dir.sweep()
+    coordinator = WorkerCoordinator(run_dir, host.master if host.obeys_last_worker else None)
+    coordinator.arrive()
+    try:
+        broker, name = remote or (MemoryBroker(limits), url)
+        if url == "unix:":
+            broker = _local(settings, run_dir, limits, coordinator)
+        yield Neighbourhood(
+            coordinator, broker, name, run_dir.path, url != "memory:", machine=machine
+        )
+    finally:
+        coordinator.leave()
+
+
+def _url(settings: Settings, host: Host) -> str:
     has_siblings = host.workers > 1 or host.obeys_last_worker
     url = settings.broker_url or ("unix:" if has_siblings else "memory:")
     if url == "memory:" and host.workers > 1:
@@ -51,27 +84,27 @@ def find_neighbourhood(settings: Settings, host: Host) -> Iterator[Neighbourhood
             level=logging.WARNING,
             workers=host.workers,
         )
-    limits = ChannelRetention(settings)
-    if not has_record_locks():
-        if url == "unix:":
-            raise SettingsError("this system can run one worker only: several need Unix")
-        yield Neighbourhood(SoleWorker(), MemoryBroker(limits), "memory:", None)
-        return
-    itself = ProcessIdentity.of(os.getpid())
-    assert itself is not None  # noqa: S101  (we are running)
-    run_dir = RunDirectory.open(family_of(host.master or itself), settings.run_dir)
-    run_dir.sweep()
-    coordinator = WorkerCoordinator(run_dir, host.master if host.obeys_last_worker else None)
-    coordinator.arrive()
+    return url
+
+
+def _remote(settings: Settings, limits: Retention) -> tuple[Broker, str]:
+    """The broker of several hosts, and what may be shown of where it is.
+
+    Raises:
+        SettingsError: its address cannot be used, or what speaks to it is not installed.
+    """
     try:
-        is_shared = url == "unix:"
-        shared = _shared(settings, run_dir, limits, coordinator) if is_shared else None
-        yield Neighbourhood(coordinator, shared or MemoryBroker(limits), url, run_dir.path)
-    finally:
-        coordinator.leave()
+        from lastcall.broker.redis import RedisBroker  # noqa: PLC0415  (only for who uses it)
+    except ModuleNotFoundError as error:
+        raise SettingsError(
+            "LASTCALL_BROKER_URL names a Redis, which needs another package: "
+            "pip install 'lastcall[redis]'"
+        ) from error
+    broker = RedisBroker(settings.broker_url, limits, prefix=settings.broker_prefix)
+    return broker, broker.name
 
 
-def _shared(
+def _local(
     settings: Settings,
     run_dir: RunDirectory,
     limits: Retention,

@@ -97,11 +97,17 @@ class Settings(LimitSettings, ProxySettings):
     )
     broker_url: Annotated[
         str,
-        Allowed("memory: or unix: (redis:// and nats:// are not supported yet), or empty"),
+        Allowed("memory:, unix:, redis://… or rediss://… (nats:// is not supported yet), or empty"),
     ] = Field(
         default="",
-        pattern=r"^(|memory:|unix:)$",
-        description="`memory:` or `unix:`; empty: by the number of workers.",
+        pattern=r"^(|memory:|unix:|rediss?://\S+)$",
+        description="What carries publications: `memory:`, `unix:`, or the address of a Redis that "
+        "several hosts share; empty: by the number of workers.",
+    )
+    broker_prefix: Annotated[str, Allowed("1 to 100 letters, digits, _, -, . and :")] = Field(
+        default="lastcall",
+        pattern=r"^[A-Za-z0-9_.:-]{1,100}$",
+        description="What all names in Redis begin with; servers with the same one are one server.",
     )
     join_window: JoinWindow = Field(
         default=0,

@@ -53,6 +53,8 @@ LAYERS = (
         "decisions",
         (
             "announcements",
+            "broker.following",
+            "broker.redis_names",
             "catch_up",
             "channel_hooks",
             "channels",
@@ -77,6 +79,7 @@ LAYERS = (
             "rates",
             "restart_policy",
             "revocations",
+            "roster",
             "session",
             "stop_limit",
             "stream_log",
@@ -132,6 +135,7 @@ LAYERS = (
             "moving_out",
             "moving_turn",
             "node",
+            "peers",
             "revoking",
             "rulebook",
             "server_methods",
@@ -158,6 +162,10 @@ LAYERS = (
         packages=frozenset({"anyio", "msgspec"}),
         own_folder_only=True,
         extra={
+            "broker.redis": frozenset({"redis"}),
+            "broker.redis_ear": frozenset({"redis"}),
+            "broker.redis_line": frozenset({"redis"}),
+            "broker.redis_server": frozenset({"redis"}),
             # The web framework's objects are what this transport writes to.
             "transport.asgi_websocket": frozenset({"starlette"}),
         },

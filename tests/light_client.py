@@ -57,6 +57,10 @@ class LightClient:
             await asyncio.sleep(0.1 + self._chance.uniform(0, min(2.0, 0.1 * 2**attempt)))
             attempt += 1
 
+    def go_to(self, url: str) -> None:
+        """Come back to *url* after the next cut, as a balancer would have it."""
+        self._url = url
+
     async def publish(self, channel: str, data: Any) -> None:
         """Send it; whether it was stored shows in `acknowledged`."""
         if self._websocket is None:

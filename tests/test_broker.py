@@ -3,7 +3,8 @@
 import asyncio
 import contextlib
 import gc
-from collections.abc import AsyncIterator, Callable
+import secrets
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,8 +23,10 @@ from lastcall.broker.base import (
     not_owed,
 )
 from lastcall.broker.memory import MemoryBroker
+from lastcall.broker.redis import RedisBroker
 from lastcall.broker.unix_socket import UnixSocketBroker
 from lastcall.errors import BrokerUnavailable, UnrecoverablePosition
+from tests.redis_process import RedisProcess, needs_redis, run_redis
 
 pytestmark = pytest.mark.anyio
 
@@ -135,16 +138,49 @@ class UnixSocketHarness(Harness):
             assert [path async for path in run_dir.iterdir()] == []
 
 
+class RedisHarness(Harness):
+    """Workers on a real Redis that this file's tests share, each with keys of its own."""
+
+    server: RedisProcess
+
+    @asynccontextmanager
+    async def start(
+        self, workers: int, limits: HistoryLimits = LIMITS
+    ) -> AsyncIterator[list[Worker]]:
+        prefix = secrets.token_hex(4)
+        brokers = [
+            RedisBroker(self.server.url, limits, prefix=prefix, clock=self.clock)
+            for _ in range(workers)
+        ]
+        async with running(*brokers) as started:
+            yield started
+
+
 HARNESSES: dict[str, tuple[type[Harness], int]] = {
     "memory": (MemoryHarness, 1),
     "unix_socket, one worker": (UnixSocketHarness, 1),
     "unix_socket, three workers": (UnixSocketHarness, 3),
+    "redis, one worker": (RedisHarness, 1),
+    "redis, three workers": (RedisHarness, 3),
 }
 
 
-@pytest.fixture(params=list(HARNESSES))
+@pytest.fixture(scope="module")
+def redis() -> Iterator[RedisProcess]:
+    with run_redis() as server:
+        yield server
+
+
+@pytest.fixture(
+    params=[
+        pytest.param(name, marks=needs_redis if kind is RedisHarness else ())
+        for name, (kind, _) in HARNESSES.items()
+    ]
+)
 def harness(request: pytest.FixtureRequest) -> tuple[Harness, int]:
     kind, workers = HARNESSES[request.param]
+    if kind is RedisHarness:
+        RedisHarness.server = request.getfixturevalue("redis")
     return kind(), workers
 
 

@@ -150,11 +150,11 @@ def test_sentence_names_the_key_and_the_file() -> None:
     assert refusal().startswith("max_backlog in lastcall.toml is 12, but must be a whole number")
 
 
-@pytest.mark.parametrize("url", ["redis://me:hunter2@cache:6379/0", "nats://me:hunter2@bus"])
-def test_broker_that_is_not_supported_yet_is_refused_without_its_password(url: str) -> None:
+@pytest.mark.parametrize("url", ["redys://me:hunter2@cache:6379/0", "nats://me:hunter2@bus"])
+def test_broker_that_is_not_supported_is_refused_without_its_password(url: str) -> None:
     sentence = refusal(broker_url=url)
 
-    assert "memory: or unix: (redis:// and nats:// are not supported yet)" in sentence
+    assert "redis://… or rediss://… (nats:// is not supported yet)" in sentence
     assert "hunter2" not in sentence
 
 

@@ -1,0 +1,219 @@
+"""The broker of the workers of many hosts: streams in Redis, told by its pub/sub.
+
+See docs/decisions/redis.md for the whole picture. Each worker has two connections, one that asks
+(`redis_line`) and one that hears (`redis_ear`); `redis_lua` has what is one step in Redis, and
+`following` decides what is delivered of what is heard.
+"""
+
+import asyncio
+import logging
+import random
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING
+
+import anyio
+from redis.exceptions import RedisError
+
+from lastcall.broker.base import (
+    Broker,
+    BrokerEvents,
+    History,
+    Kind,
+    Retention,
+    StreamPosition,
+)
+from lastcall.broker.redis_channels import RedisChannels
+from lastcall.broker.redis_ear import RedisEar
+from lastcall.broker.redis_line import RedisLine, fail
+from lastcall.broker.redis_names import Names
+from lastcall.broker.redis_server import RedisServer
+from lastcall.broker.redis_streams import SCRIPTS, RedisStreams
+from lastcall.errors import BrokerUnavailable, SettingsError
+from lastcall.logs import log_event
+
+if TYPE_CHECKING:
+    from anyio.abc import TaskStatus
+
+NOT_RUNNING = "the broker is not running"
+TICK_SECONDS = 0.5
+FIRST_RETRY, LAST_RETRY = 0.05, 1.0
+"""Seconds between two attempts to connect, growing; spread, so that workers do not come at once."""
+
+
+class RedisBroker:
+    """Carries publications between all workers that use the same Redis and the same *prefix*."""
+
+    def __init__(
+        self,
+        url: str,
+        limits: Retention,
+        *,
+        prefix: str = "lastcall",
+        clock: Callable[[], float] | None = None,
+    ) -> None:
+        """Use the Redis at *url*; the time is its own where there is no *clock*.
+
+        Raises:
+            SettingsError: it is no such URL.
+        """
+        try:
+            self._server = RedisServer(url)
+        except ValueError as error:
+            raise SettingsError(f"LASTCALL_BROKER_URL cannot be used: {error}") from error
+        names = Names(prefix, self._server.database)
+        self._line = RedisLine()
+        self._streams = RedisStreams(self._line, names, limits, clock)
+        self._channels = RedisChannels(self._streams, names)
+        self._ear = RedisEar(self._channels.heard, self._channels.confirmed)
+        self._events: BrokerEvents | None = None
+        self._is_asking = self._is_hearing = self._was_available = False
+        self._complaint = ""
+        self._carried = anyio.Event()
+
+    @property
+    def name(self) -> str:
+        """What may be shown of where it is."""
+        return self._server.name
+
+    async def run(self, events: BrokerEvents, *, task_status: "TaskStatus[None]") -> None:
+        """Carry publications until cancelled; see `Broker.run`."""
+        self._events = events
+        self._channels.open(events, self._ear)
+        try:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(self._tick)
+                tasks.start_soon(self._keep, self._ask)
+                tasks.start_soon(self._keep, self._hear)
+                await self._carried.wait()
+                task_status.started()
+        finally:
+            self._events = None
+            self._line.close(NOT_RUNNING)
+            self._channels.close(NOT_RUNNING)
+
+    def publish(
+        self,
+        channel: str,
+        data: bytes,
+        *,
+        kind: Kind = Kind.TEXT,
+        about: bytes = b"",
+        idempotency_key: str = "",
+    ) -> "asyncio.Future[StreamPosition]":
+        """Append to the channel's stream and deliver; see `Broker.publish`."""
+        if self._events is None:
+            refused: asyncio.Future[StreamPosition] = asyncio.get_running_loop().create_future()
+            fail(refused, NOT_RUNNING)
+            return refused
+        return self._streams.publish(channel, data, kind=kind, about=about, key=idempotency_key)
+
+    async def subscribe(self, channel: str) -> StreamPosition:
+        """Start delivering *channel*; see `Broker.subscribe`."""
+        self._require_running()
+        return await self._channels.subscribe(channel)
+
+    def unsubscribe(self, channel: str) -> None:
+        """Stop delivering *channel*; unknown channels are ignored."""
+        self._channels.unsubscribe(channel)
+
+    async def history(
+        self, channel: str, since: StreamPosition | None = None, limit: int | None = None
+    ) -> History:
+        """Read what the channel remembers; see `Broker.history`."""
+        self._require_running()
+        return await self._streams.history(channel, since, limit)
+
+    async def clear(self, channel: str) -> None:
+        """Forget what *channel* remembers; see `Broker.clear`."""
+        self._require_running()
+        await self._streams.clear(channel)
+
+    async def _keep(self, use: Callable[[], Awaitable[None]]) -> None:
+        pause = FIRST_RETRY
+        while True:
+            started = anyio.current_time()
+            try:
+                await use()
+            except* (RedisError, OSError) as problems:
+                self._complain(f"Redis is away: {_first(problems)}")
+            if anyio.current_time() - started > LAST_RETRY:
+                pause = FIRST_RETRY
+            self._tell_availability()
+            await anyio.sleep(pause * random.uniform(0.5, 1))  # noqa: S311  (no secret)
+            pause = min(2 * pause, LAST_RETRY)
+
+    async def _ask(self) -> None:
+        async with self._server.connected(*SCRIPTS) as connection:
+            self._is_asking = True
+            self._tell_availability()
+            try:
+                await self._line.serve(connection)
+            finally:
+                self._is_asking = False
+
+    async def _hear(self) -> None:
+        async with self._server.connected() as connection:
+            self._is_hearing = True
+            self._tell_availability()
+            try:
+                await self._ear.serve(connection, self._channels.names)
+            finally:
+                self._is_hearing = False
+                self._channels.deaf()
+
+    async def _tick(self) -> None:
+        while True:
+            await anyio.sleep(TICK_SECONDS)
+            now = anyio.current_time()
+            self._line.expire(now)
+            self._ear.expire(now)
+            self._channels.tick(now)
+            if self._is_asking and not self._line.is_busy:
+                self._line.ask(b"PING").add_done_callback(_seen)
+
+    def _tell_availability(self) -> None:
+        yes = self._is_asking and self._is_hearing
+        if yes == self._was_available or self._events is None:
+            return
+        self._was_available = yes
+        self._events.available(yes)
+        if yes:
+            self._carried.set()
+            self._complaint = ""
+            log_event("broker available", "{broker} carries publications", broker=self.name)
+        else:
+            log_event(
+                "broker unavailable",
+                "nothing can be published: {problem}",
+                level=logging.ERROR,
+                problem=self._line.problem,
+            )
+
+    def _complain(self, problem: str) -> None:
+        self._line.problem = problem
+        # Once, not with every attempt; a wrong password is found by reading this.
+        if problem != self._complaint:
+            self._complaint = problem
+            log_event("broker problem", "{problem}", level=logging.WARNING, problem=problem)
+
+    def _require_running(self) -> None:
+        if self._events is None:
+            raise BrokerUnavailable(NOT_RUNNING)
+
+
+def _first(problems: BaseExceptionGroup[Exception]) -> BaseException:
+    """One of the reasons: that of the task that noticed first."""
+    problem: BaseException = problems
+    while isinstance(problem, BaseExceptionGroup):
+        problem = problem.exceptions[0]
+    return problem
+
+
+def _seen(answer: "asyncio.Future[object]") -> None:
+    """See how a sign of life was answered: that it was not is found out otherwise."""
+    if not answer.cancelled():
+        answer.exception()
+
+
+if TYPE_CHECKING:
+    _: type[Broker] = RedisBroker

@@ -1,0 +1,84 @@
+"""A real Redis on a free port, that tests stop, pause, kill and start again."""
+
+import shutil
+import signal
+import socket
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+
+from tests.server_process import START_TIMEOUT, free_port, wait_until
+
+needs_redis = pytest.mark.skipif(
+    shutil.which("redis-server") is None, reason="redis-server is missing: scripts/install programs"
+)
+
+
+class RedisProcess:
+    """One server; what it stored is on disk as soon as it has answered."""
+
+    def __init__(self, directory: Path, *options: str) -> None:
+        self.port = free_port()
+        self.url = f"redis://127.0.0.1:{self.port}/0"
+        self._directory = directory
+        self._options = options
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Run, with what was stored before; returns when it answers."""
+        command = ["redis-server", "--port", str(self.port), "--bind", "127.0.0.1"]
+        command += ["--dir", str(self._directory), "--save", "", "--appendonly", "yes"]
+        command += ["--appendfsync", "no", *self._options]
+        with (self._directory / "log").open("ab") as log:
+            self._process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log
+            )
+        wait_until(lambda: self.ask("PING") == "+PONG", START_TIMEOUT, self._log)
+
+    def ask(self, *words: str) -> str:
+        """The first line of the answer to a command; empty if there is none."""
+        packed = [f"*{len(words)}\r\n", *(f"${len(w)}\r\n{w}\r\n" for w in words)]
+        try:
+            with socket.create_connection(("127.0.0.1", self.port), 5) as connection:
+                connection.sendall("".join(packed).encode())
+                with connection.makefile("rb") as answer:
+                    return answer.readline().decode().strip()
+        except OSError:
+            return ""
+
+    def kill(self) -> None:
+        """End it at once."""
+        self._signal(signal.SIGKILL)
+        if self._process is not None:
+            self._process.wait()
+
+    def pause(self) -> None:
+        """Let it hang: connections stay, answers do not come."""
+        self._signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Let it go on."""
+        self._signal(signal.SIGCONT)
+
+    def _signal(self, number: signal.Signals) -> None:
+        if self._process is not None:
+            self._process.send_signal(number)
+
+    def _log(self) -> str:
+        return (self._directory / "log").read_text(errors="replace")
+
+
+@contextmanager
+def run_redis(*options: str) -> Iterator[RedisProcess]:
+    """Run a Redis until the block is left."""
+    with TemporaryDirectory(prefix="lc-redis-") as directory:
+        server = RedisProcess(Path(directory), *options)
+        server.start()
+        try:
+            yield server
+        finally:
+            server.kill()

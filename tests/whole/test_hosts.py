@@ -1,0 +1,272 @@
+"""Two hosts with two workers each, on one Redis: what one host promises holds over both."""
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import httpx
+import pytest
+from cent import Client as Api
+from cent import (
+    DisconnectRequest,
+    InfoRequest,
+    PresenceRequest,
+    PublishRequest,
+    SubscribeRequest,
+)
+from websockets.asyncio.client import ClientConnection, connect
+
+from tests.clients import PATIENCE, Client, clients
+from tests.light_client import LightClient
+from tests.redis_process import RedisProcess, needs_redis, run_redis
+from tests.server_process import ServerProcess, run_server
+from tests.stream_client import StreamClient
+from tests.whole.moving import until
+
+pytestmark = [pytest.mark.anyio, pytest.mark.whole, needs_redis]
+
+KEY = "the key"
+SERVE = (sys.executable, "-m", "lastcall", "serve", "main:app")
+SETTINGS: dict[str, Any] = {
+    "insecure": True,
+    "api_key": KEY,
+    "heartbeat_interval": 0,
+    "announcements": "false",
+    "ping_interval": 600,
+    "namespaces": json.dumps(
+        {
+            "kept": {"history_size": 5000, "history_ttl": 600, "force_recovery": True},
+            "room": {"presence": True},
+        }
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def redis() -> Iterator[RedisProcess]:
+    with run_redis() as redis:
+        yield redis
+
+
+@pytest.fixture(scope="module")
+def hosts(redis: RedisProcess) -> Iterator[tuple[ServerProcess, ServerProcess]]:
+    """For all tests that harm neither of them."""
+    settings = SETTINGS | {"broker_url": redis.url}
+    with run_server(workers=2, **settings) as one, run_server(workers=2, **settings) as other:
+        yield one, other
+        assert "Traceback" not in one.log + other.log
+
+
+def api_of(server: ServerProcess) -> Api:
+    return Api(f"http://127.0.0.1:{server.port}/api", KEY)
+
+
+@contextlib.asynccontextmanager
+async def session(server: ServerProcess, *lines: Any) -> AsyncIterator[ClientConnection]:
+    """A client that is connected and has said *lines*; the answers are heard."""
+    url = f"ws://127.0.0.1:{server.port}/connection/websocket"
+    async with connect(url, compression=None, ping_interval=None) as websocket:
+        for line in [{"id": 1, "connect": {}}, *lines]:
+            await websocket.send(json.dumps(line))
+            await hear(websocket)
+        yield websocket
+
+
+async def hear(websocket: ClientConnection) -> Any:
+    async with asyncio.timeout(PATIENCE):
+        while not (line := json.loads(await websocket.recv())):
+            await websocket.send("{}")
+    assert "error" not in line, line
+    return line
+
+
+async def test_all_hear_all_in_one_order(hosts: tuple[ServerProcess, ServerProcess]) -> None:
+    async with (
+        clients(hosts[0].websocket_url, 6) as here,
+        clients(hosts[1].websocket_url, 6) as there,
+    ):
+        everybody = here + there
+
+        async def say(number: int, client: Client) -> None:
+            for count in range(40):
+                await client.send(f"{number} says {count}")
+
+        senders = [here[0], there[0], here[1], there[1]]
+        await asyncio.gather(*(say(*each) for each in enumerate(senders)))
+        for number in range(len(senders)):
+            await here[0].hear(f"{number} says 39")
+        await here[0].send("the end")
+        for client in everybody:
+            await client.hear("the end")
+
+    orders = [[each for each in client.heard if " says " in str(each)] for client in everybody]
+    assert len(set(orders[0])) == len(orders[0]) == 160
+    assert all(order == orders[0] for order in orders)
+
+
+async def test_who_comes_back_to_the_other_host_gets_what_was_missed(
+    hosts: tuple[ServerProcess, ServerProcess],
+) -> None:
+    async with session(hosts[0]) as websocket:
+        await websocket.send(json.dumps({"id": 2, "subscribe": {"channel": "kept:news"}}))
+        position = (await hear(websocket))["subscribe"]
+    with api_of(hosts[0]) as api:
+        for number in range(10):
+            await asyncio.to_thread(api.publish, PublishRequest(channel="kept:news", data=number))
+    wish = {"channel": "kept:news", "recover": True, "epoch": position["epoch"]}
+    async with session(hosts[1]) as websocket:
+        await websocket.send(json.dumps({"id": 2, "subscribe": wish}))
+        result = (await hear(websocket))["subscribe"]
+
+    assert result["recovered"]
+    assert [each["data"] for each in result["publications"]] == list(range(10))
+    assert result["epoch"] == position["epoch"]
+
+
+async def test_both_hosts_are_asked_and_obey(hosts: tuple[ServerProcess, ServerProcess]) -> None:
+    """Every worker answers, whichever is asked; presence is that of all."""
+    entered = {"id": 2, "subscribe": {"channel": "room:1"}}
+    async with session(hosts[0], entered) as here, session(hosts[1], entered) as there:
+        for host in hosts:
+            with api_of(host) as api:
+                info = await asyncio.to_thread(api.info, InfoRequest())
+                assert len({node.uid for node in info.result.nodes}) == 4
+                presence = await asyncio.to_thread(api.presence, PresenceRequest(channel="room:1"))
+                assert len(presence.result.presence) == 2
+        with api_of(hosts[0]) as api:
+            order = SubscribeRequest(user="", channel="kept:ordered")
+            await asyncio.to_thread(api.subscribe, order)
+            for websocket in (here, there):
+                assert (await hear(websocket))["push"]["channel"] == "kept:ordered"
+            await asyncio.to_thread(api.disconnect, DisconnectRequest(user=""))
+        for websocket in (here, there):
+            await asyncio.wait_for(websocket.wait_closed(), PATIENCE)
+            assert websocket.close_code == 3503
+
+
+async def test_a_stream_is_spoken_for_at_the_other_host(
+    hosts: tuple[ServerProcess, ServerProcess],
+) -> None:
+    urls = [f"http://127.0.0.1:{host.port}" for host in hosts]
+    first = json.dumps({"id": 1, "connect": {}})
+    async with (
+        httpx.AsyncClient(base_url=urls[0], timeout=20) as here,
+        httpx.AsyncClient(base_url=urls[1], timeout=20) as there,
+        here.stream("POST", "/connection/http_stream", content=first) as response,
+    ):
+        client = StreamClient(there, response, reads_events=False)
+        await client.connected()
+        result = await client.ask("subscribe", channel="kept:streams")
+
+    assert result["positioned"] or result["recoverable"]
+
+
+async def test_limits_hold_over_both_hosts(redis: RedisProcess) -> None:
+    settings = SETTINGS | {
+        "broker_url": redis.url,
+        "broker_prefix": "limited",
+        "max_address_connections": 2,
+    }
+    with run_server(workers=2, **settings) as one, run_server(workers=2, **settings) as other:
+        async with session(one), session(one):
+
+            async def is_refused() -> bool:
+                try:
+                    async with session(other):
+                        return False
+                except Exception:  # noqa: BLE001  (in whichever way: it is asked until it is)
+                    return True
+
+            async with asyncio.timeout(PATIENCE):
+                while not await is_refused():  # noqa: ASYNC110  (a second passes until it is told)
+                    await asyncio.sleep(0.2)
+
+
+async def test_clients_stay_while_redis_is_away_and_hear_what_was_accepted() -> None:
+    with run_redis() as redis:
+        settings = SETTINGS | {"broker_url": redis.url}
+        with run_server(workers=2, **settings) as one, run_server(workers=2, **settings) as other:
+            async with (
+                clients(one.websocket_url, 2) as here,
+                clients(other.websocket_url, 2) as there,
+            ):
+                await here[0].send("before")
+                for client in here + there:
+                    await client.hear("before")
+                await asyncio.to_thread(redis.kill)
+                await until(lambda: {host.health("ready") for host in (one, other)} == {503}, one)
+                await asyncio.to_thread(redis.start)
+                await until(lambda: {host.health("ready") for host in (one, other)} == {200}, one)
+                await there[0].send("after")
+                for client in here + there:
+                    await client.hear("after")
+            assert "Traceback" not in one.log + other.log
+
+
+async def test_under_fire_every_offset_comes_once_and_in_order() -> None:
+    """Redis is killed, a host is killed as a whole, another is reloaded, while all publish."""
+    channels = [f"kept:{number}" for number in range(4)]
+    with run_redis() as redis, contextlib.ExitStack() as stack:
+        settings = SETTINGS | {"broker_url": redis.url, "command": SERVE}
+        hosts = [stack.enter_context(run_server(workers=2, **settings)) for _ in range(2)]
+        urls = [f"ws://127.0.0.1:{host.port}/connection/websocket" for host in hosts]
+        crowd = [LightClient(urls[n % 2], channels, n) for n in range(12)]
+        running = [asyncio.create_task(client.run()) for client in crowd]
+        try:
+            async with asyncio.timeout(120):
+                await all_hear(crowd, channels, "begin")
+                for number, what in enumerate(("redis", "host", "reload", "redis")):
+                    firing = asyncio.create_task(fire(crowd, channels, number))
+                    await disturb(what, redis, hosts)
+                    for client in crowd if what == "host" else ():
+                        client.go_to(urls[0])
+                    await firing
+                    await all_hear(crowd, channels, f"end of {number}")
+        finally:
+            for task in running:
+                task.cancel()
+            await asyncio.gather(*running, return_exceptions=True)
+
+        assert [client.complaints for client in crowd] == [[]] * len(crowd), hosts[0].log
+        # The history holds more than is published in all: nobody may be told of a gap.
+        assert sum(heard.gaps for client in crowd for heard in client.heard.values()) == 0
+        acknowledged = [each for client in crowd for each in client.acknowledged]
+        assert len(acknowledged) > 100
+        for client in crowd:
+            for channel, heard in client.heard.items():
+                assert {data for c, data in acknowledged if c == channel} <= set(heard.data)
+
+
+async def disturb(what: str, redis: RedisProcess, hosts: list[ServerProcess]) -> None:
+    await asyncio.sleep(0.3)  # of the fire
+    match what:
+        case "redis":
+            await asyncio.to_thread(redis.kill)
+            await asyncio.to_thread(redis.start)
+        case "host":
+            os.killpg(hosts[1].process.pid, signal.SIGKILL)
+        case _:
+            hosts[0].send_signal(signal.SIGHUP)
+
+
+async def fire(crowd: list[LightClient], channels: list[str], number: int) -> None:
+    for count in range(30):
+        for channel in channels:
+            client = crowd[count % len(crowd)]
+            await client.publish(channel, f"{number}/{channel}/{count}")
+        await asyncio.sleep(0.03)
+
+
+async def all_hear(crowd: list[LightClient], channels: list[str], word: str) -> None:
+    """Say *word* until all have heard it in each channel."""
+    for channel in channels:
+        count = 0
+        while not all(client.has_heard(channel, word) for client in crowd):
+            await crowd[count % len(crowd)].publish(channel, f"{word}, {channel}, {count}")
+            count += 1
+            await asyncio.sleep(0.1)
