@@ -64,7 +64,7 @@ async def worker(broker: RedisBroker, seconds: float) -> float:
     return answered / (time.perf_counter() - started)
 
 
-async def bare(redis: "Redis[bytes]", seconds: float) -> float:
+async def bare(redis: Redis, seconds: float) -> float:
     """The same by redis-py alone."""
     number, started = 0, time.perf_counter()
     while time.perf_counter() < started + seconds:

@@ -12,7 +12,7 @@ from lastcall import everyone, roster
 from lastcall.assembly import Loop, assemble
 from lastcall.commands import Commands
 from lastcall.rulebook import Rulebook
-from lastcall.server_methods import Nodes
+from lastcall.server_api import Nodes
 from lastcall.settings import Settings
 from lastcall.worker import Worker
 from lastcall.worker_record import WorkerRecord

@@ -174,6 +174,7 @@ async def test_what_the_history_does_not_have_any_more_is_a_reset(redis: RedisPr
         await in_thread(redis.start)
         await back(one, other)
         await in_thread(lambda: redis.ask("CLIENT", "KILL", "TYPE", "pubsub"))
+        last = StreamPosition(0, "")
         for number in range(20):
             last = await one.broker.publish("news", b"%d" % number)
         await other.events.until(lambda events: events.delivered[-1].offset == last.offset)
@@ -204,6 +205,7 @@ async def test_data_that_was_lost_is_a_new_epoch(redis: RedisProcess, command: s
 async def test_redis_that_went_back_in_time_is_a_new_epoch(redis: RedisProcess) -> None:
     """As a replica that is promoted may have: the offsets that it lost are given again."""
     async with two_workers(redis) as (one, other):
+        before = StreamPosition(0, "")
         for number in range(1, 5):
             before = await one.broker.publish("news", b"%d" % number)
         await other.events.count(5)
@@ -236,7 +238,9 @@ async def test_a_position_that_a_reader_made_up_harms_nobody(redis: RedisProcess
 async def test_what_others_write_there_harms_nobody(redis: RedisProcess) -> None:
     async with two_workers(redis) as (one, other):
         await in_thread(lambda: redis.ask("PUBLISH", "lastcall:0:{news}", "hello"))
-        await in_thread(lambda: redis.ask("XADD", "lastcall:{old}:stream", "9-9", "b", "hello"))
+        await in_thread(
+            lambda: redis.ask("XADD", "lastcall:{old}:stream", "9-99999999999999", "b", "hello")
+        )
         await in_thread(
             lambda: redis.ask("HSET", "lastcall:{old}:head", "epoch", "e", "offset", "9")
         )

@@ -25,15 +25,15 @@ def test_what_has_no_name_is_not_limited() -> None:
 def test_those_here_and_elsewhere_count_together() -> None:
     tally = Tally(3)
     tally.add("ann")
-    tally.heard(7, {"ann": 1, "bob": 3})
+    tally.heard("7", {"ann": 1, "bob": 3})
     assert not tally.is_full("ann")
     assert tally.is_full("bob")
 
-    tally.heard(8, {"ann": 1})
+    tally.heard("8", {"ann": 1})
     assert tally.is_full("ann")
-    tally.heard(7, {"ann": 0})
+    tally.heard("7", {"ann": 0})
     assert not tally.is_full("ann")
-    tally.heard(7, {"never heard of": 0})
+    tally.heard("7", {"never heard of": 0})
 
 
 def test_who_is_gone_makes_room_and_leaves_nothing() -> None:
@@ -61,9 +61,9 @@ def test_others_are_told_what_has_changed_until_they_have_heard() -> None:
 
 def test_what_a_dead_worker_said_counts_no_more() -> None:
     tally = Tally(1)
-    for worker in (7, 8):
-        tally.heard(worker, {"ann": 1, "bob": 1} if worker == 7 else {"ann": 1})
-    tally.keep({8})
+    for worker in ("7", "8"):
+        tally.heard(worker, {"ann": 1, "bob": 1} if worker == "7" else {"ann": 1})
+    tally.keep({"8"})
 
     assert tally.is_full("ann")
     assert not tally.is_full("bob")

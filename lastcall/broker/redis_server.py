@@ -56,13 +56,17 @@ class RedisServer:
             redis.RedisError, OSError: that could not be done in time, or the block raised it.
         """
         connection: AbstractConnection = self._pool.make_connection()  # type: ignore[no-untyped-call]
+        writer = None
         try:
             with anyio.fail_after(CONNECT_SECONDS):
-                await connection.connect()
+                await connection.connect()  # type: ignore[no-untyped-call]
+                writer = connection._writer  # noqa: SLF001  (it forgets it while it still sends)
                 for script in scripts:
                     await connection.send_command("SCRIPT", "LOAD", script)
                     await connection.read_response()
             yield connection
         finally:
+            if writer is not None:
+                writer.transport.abort()  # closing alone would wait until all was sent
             with anyio.CancelScope(shield=True):
                 await connection.disconnect(nowait=True)
