@@ -57,8 +57,7 @@ def assemble(
     """Make a worker that serves by *rules*."""
     settings, hub = rules.settings, Hub(loop.later)
     interest, connections = Interest(broker, hub), ConnectionManager(hub, loop.changed)
-    peers = Peers(coordinator, loop.machine)
-    everyone = _everyone(broker, hub, interest, peers, connections)
+    everyone = _everyone(broker, hub, interest, Peers(coordinator, loop.machine), connections)
     crowd, revoking = _guards(rules, everyone, connections, loop)
     presence = Presence(broker, hub, everyone, loop.later)
     session_channels = SessionChannels(rules, Subscribing(broker, hub, interest), presence)
@@ -75,7 +74,7 @@ def assemble(
         everyone=everyone,
         crowd=crowd,
         revoking=revoking,
-        emulation=Emulation(broker, hub, interest, peers, loop.later),
+        emulation=Emulation(broker, hub, interest, everyone.peers, loop.later),
         sessions=Sessions(commands, requests, _timing(settings)),
         server_methods=methods,
         protocols=_by_name(PlainText(), *_centrifuge(rules)),
