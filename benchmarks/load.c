@@ -287,7 +287,7 @@ static void open_clients(int number, int kind) {
     uint64_t start = now(), end = start + 60000000000u;
     int left = number, failed_before = failed;
     while ((left || opening) && now() < end) {
-        for (; left && opening < AT_ONCE; left--) begin(kind);
+        for (; left && opening < HANDSHAKES; left--) begin(kind);
         turn(10);
     }
     printf("{\"opened\": %d, \"failed\": %d, \"seconds\": %.4f}\n",
@@ -301,7 +301,7 @@ static void recover(int number, int missed) {
     recovering_since = start;
     next_number = (uint32_t)missed;
     while (deliveries < wanted && now() < end) {
-        for (; left && opening < AT_ONCE; left--) begin(HEARS);
+        for (; left && opening < HANDSHAKES; left--) begin(HEARS);
         turn(10);
     }
     printf("{\"expected\": %llu, \"received\": %llu, \"out_of_order\": %llu, \"failed\": %d, "

@@ -84,7 +84,7 @@ def build(name: str, directory: Path) -> Path:
     """Compile `benchmarks/<name>.c`."""
     program = directory / Path(name).name
     source = ROOT / "benchmarks" / f"{name}.c"
-    command = ["cc", "-O2", f"-DAT_ONCE={HANDSHAKES}", "-o", str(program), str(source)]
+    command = ["cc", "-O2", f"-DHANDSHAKES={HANDSHAKES}", "-o", str(program), str(source)]
     subprocess.run(command, check=True)  # any compiler
     return program
 
