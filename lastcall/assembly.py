@@ -8,6 +8,7 @@ from lastcall.broker.base import Broker
 from lastcall.commands import Commands
 from lastcall.connection_manager import ConnectionManager, connection_limit
 from lastcall.crowd import Crowd
+from lastcall.deltas import Deltas
 from lastcall.emulation import Emulation
 from lastcall.everyone import Everyone
 from lastcall.hub import Hub, Later
@@ -111,10 +112,13 @@ def _by_name(*protocols: ClientProtocol) -> dict[str, ClientProtocol]:
 
 
 def _centrifuge(rules: Rulebook) -> Iterator[ClientProtocol]:
-    settings = rules.settings
+    settings, deltas = rules.settings, Deltas()
     for kind in (CentrifugeJson, CentrifugeProtobuf, CentrifugeUni):
         yield kind(
-            rules.channels.has_history, settings.shutdown_notice_channel, settings.max_commands
+            rules.channels.has_history,
+            settings.shutdown_notice_channel,
+            settings.max_commands,
+            deltas,
         )
 
 

@@ -26,9 +26,10 @@ class CatchUp:
         position: how far the client has come.
         is_behind: whether publications came between the position and the hold.
         is_lost: there is a gap behind the position that nobody can fill.
+        told: the last publication that was told since; None: none was.
     """
 
-    __slots__ = ("_held", "channel", "connection", "is_behind", "is_lost", "position")
+    __slots__ = ("_held", "channel", "connection", "is_behind", "is_lost", "position", "told")
 
     def __init__(
         self,
@@ -43,6 +44,7 @@ class CatchUp:
         self.position = since
         self.is_behind = head is None or head.epoch != since.epoch or head.offset > since.offset
         self.is_lost = False
+        self.told: Publication | None = None
         self._held: list[Publication] | None = []
 
     @property

@@ -69,6 +69,12 @@ class ChannelOptions(BaseModel):
         default="stream",
         description="`stream`: all that was missed; `cache`: the latest publication only.",
     )
+    allowed_delta_types: Annotated[
+        tuple[Literal["fossil"], ...], Allowed('a list that is empty or `["fossil"]`')
+    ] = Field(
+        default=(),
+        description="Subscribers that ask for it hear what has changed since the last publication.",
+    )
     force_positioning: bool = Field(
         default=False,
         description="Subscribers learn of it when publications were lost on their way.",

@@ -44,6 +44,8 @@ class Asked:
     positioned: bool = False
     recoverable: bool = False
     join_leave: bool = False
+    delta: str = ""
+    """The kind of deltas that it applies; empty: it applies none."""
 
 
 NOTHING_ASKED = Asked()
@@ -64,6 +66,8 @@ class Features:
     """It is told when publications were lost on their way."""
     recoverable: bool
     """It gets what it missed when it comes back; then it is positioned as well."""
+    delta: bool = False
+    """It hears deltas."""
 
 
 class Channels:
@@ -254,6 +258,7 @@ class Channels:
                                                               the history; history
         recoverable      `force_recovery`; history            `allow_recovery`, or may read
                                                               the history; history
+        delta                                                 `allowed_delta_types` has it
         ===============  ===================================  =================================
 
         Raises:
@@ -279,6 +284,7 @@ class Channels:
             push_join_leave=pushed or (asked.join_leave and options.join_leave and sees),
             positioned=positioned or recoverable,
             recoverable=recoverable,
+            delta=asked.delta in options.allowed_delta_types,
         )
 
     def _reads_history(self, options: ChannelOptions, user: str, *, is_subscribed: bool) -> bool:

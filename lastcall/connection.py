@@ -110,6 +110,13 @@ class Connection:
         if self._paused:
             transport.pause()
 
+    def applies_deltas(self, channel: str) -> bool:
+        """Whether publications of *channel* are deltas for it."""
+        if self.session is None:
+            return False
+        subscription = self.session.subscriptions.get(channel)
+        return subscription is not None and subscription.delta
+
     def write(self, frame: Frame) -> None:
         """Send a frame of this connection's wire format; never waits, never raises."""
         self.transport.write(frame)

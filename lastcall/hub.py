@@ -12,7 +12,7 @@ from lastcall.broker.base import BrokerEvents, Publication, StreamPosition
 from lastcall.catch_up import CatchUp
 from lastcall.connection import Connection
 from lastcall.transport.base import Transport
-from lastcall.wire_format import WireFormat
+from lastcall.wire_format import FirstFormat, WireFormat, delta_format, first_format, formats
 
 type _Audience = dict[Connection, Transport]
 """With the transports at hand: each object that fan-out looks at is memory that the processor waits
@@ -51,6 +51,7 @@ class Hub:
         self._turn: dict[str, list[Publication]] = {}
         self._is_flushing = False
         self._heads: dict[str, StreamPosition] = {}
+        self._bases: dict[str, Publication] = {}
         self._catching_up: dict[str, dict[Connection, CatchUp]] = {}
         self._taps: dict[str, list[Tap]] = {}
         self._is_available = False
@@ -96,6 +97,7 @@ class Hub:
             return False
         del self._interest[channel]
         self._heads.pop(channel, None)
+        self._bases.pop(channel, None)
         self._turn.pop(channel, None)
         return True
 
@@ -164,6 +166,7 @@ class Hub:
         self.counts.replayed += len(heard)
         if hear is not None:
             hear(heard)
+            catch_up.told = heard[-1] if heard else None
         else:
             self._write(catch_up, heard)
         if catch_up.is_lost:
@@ -198,12 +201,16 @@ class Hub:
             self._heads[channel] = StreamPosition(last.offset, last.epoch)
         counts, count = self.counts, len(publications)
         counts.publications += count
+        base = self._bases.get(channel)
+        by_format = tuple(self._subscribers.get(channel, {}).items())
         # Copies: a client that overflows may be gone before we have written to the next.
-        for wire_format, audience in tuple(self._subscribers.get(channel, {}).items()):
-            frame = wire_format.publications(publications)
+        for wire_format, audience in by_format:
+            frame = wire_format.publications(publications, base)
             counts.deliveries += count * len(audience)
             for transport in tuple(audience.values()):
                 transport.write(frame)
+        if any(wire_format.applies_deltas for wire_format, _ in by_format):
+            self._all_have_heard(channel, publications[-1])
         for tap in tuple(self._taps.get(channel, ())):
             for publication in publications:
                 tap(publication)
@@ -212,10 +219,22 @@ class Hub:
                 self._write(catch_up, catch_up.take(publications))
                 self._join_if_there(catch_up)
 
+    def _all_have_heard(self, channel: str, last: Publication) -> None:
+        """What comes next in *channel* can be a delta to *last*, also for who heard it first."""
+        self._bases[channel] = last
+        by_format = self._subscribers.get(channel, {})
+        for wire_format in tuple(by_format):
+            if isinstance(wire_format, FirstFormat):
+                by_format.setdefault(wire_format.then, {}).update(by_format.pop(wire_format))
+
     def _write(self, catch_up: CatchUp, publications: Sequence[Publication]) -> None:
         if publications:
             connection = catch_up.connection
-            connection.write(connection.wire_format.publications(publications))
+            wire_format = connection.wire_format
+            if connection.applies_deltas(catch_up.channel):
+                wire_format = delta_format(wire_format)
+            connection.write(wire_format.publications(publications, catch_up.told))
+            catch_up.told = publications[-1]
 
     def _join_if_there(self, catch_up: CatchUp) -> None:
         connection, channel = catch_up.connection, catch_up.channel
@@ -224,18 +243,34 @@ class Hub:
         head = self._heads.get(channel)
         if not catch_up.is_held and (head is None or catch_up.has_reached(head)):
             self._part(connection, channel)
-            self._join(connection, channel)
+            self._join(connection, channel, catch_up.told)
 
-    def _join(self, connection: Connection, channel: str) -> None:
+    def _join(self, connection: Connection, channel: str, told: Publication | None = None) -> None:
+        wire_format = connection.wire_format
+        if connection.applies_deltas(channel):
+            wire_format = self._delta_format(wire_format, channel, told)
         by_format = self._subscribers.setdefault(channel, {})
-        by_format.setdefault(connection.wire_format, {})[connection] = connection.transport
+        by_format.setdefault(wire_format, {})[connection] = connection.transport
+
+    def _delta_format(
+        self, plain: WireFormat, channel: str, told: Publication | None
+    ) -> WireFormat:
+        """By what a client that was *told* this last can be told what comes next."""
+        if told is None:
+            return first_format(plain)
+        base = self._bases.setdefault(channel, told)
+        has_heard_it = (told.offset, told.epoch) == (base.offset, base.epoch)
+        return delta_format(plain) if has_heard_it else first_format(plain)
 
     def _part(self, connection: Connection, channel: str) -> None:
         by_format = self._subscribers.get(channel, {})
-        audience = by_format.get(connection.wire_format, {})
-        audience.pop(connection, None)
-        if not audience:
-            by_format.pop(connection.wire_format, None)
+        # Whichever it is: whether it applies deltas is not for sure when it leaves.
+        for wire_format in formats(connection.wire_format):
+            audience = by_format.get(wire_format)
+            if audience is not None and connection in audience:
+                del audience[connection]
+                if not audience:
+                    del by_format[wire_format]
         if not by_format:
             self._subscribers.pop(channel, None)
         if channel in self._catching_up:

@@ -39,6 +39,8 @@ class Subscription(msgspec.Struct, omit_defaults=True):
     """A JSON value, or nothing."""
     expire_at: float = 0
     """By the wall clock; 0: never."""
+    delta: bool = False
+    """Whether it hears deltas."""
 
 
 @dataclass(frozen=True, slots=True)

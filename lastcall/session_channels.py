@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import msgspec
@@ -18,7 +18,8 @@ from lastcall.rulebook import Rulebook
 from lastcall.session import Subscription
 from lastcall.session_presence import Presence
 from lastcall.sessions import json_value, protocol_of, session_of
-from lastcall.subscribing import Entry, Subscribing
+from lastcall.subscribing import Entry, Heard, Subscribing
+from lastcall.wire_format import by_deltas
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,32 +111,30 @@ class SessionChannels:
             Unrecoverable: it wanted all or nothing, and there is a gap.
         """
         wish, grant, features = held.wish, held.grant, held.features
+        subscriptions = session_of(connection).subscriptions
+        # Before it is live: whether it hears deltas is what the hub has to know.
+        subscriptions[wish.channel] = _subscription(features, grant)
         heard = self._subscribing.go_live(held.entry)
         if wish.or_nothing and held.entry.since is not None and not heard.recovered:
+            del subscriptions[wish.channel]
             self._leave(connection, wish.channel)
             raise Unrecoverable
         if held.joins is not None:
             self._subscribing.go_live(held.joins)
-        session_of(connection).subscriptions[wish.channel] = _subscription(features, grant)
         if features.join_leave:
             self._presence.joined(connection, wish.channel)
         result = SubscribeResult(
             recoverable=features.recoverable,
             was_recovering=held.entry.since is not None,
+            delta=features.delta,
             expires=grant.expire_at != 0,
             ttl=seconds_until(grant.expire_at, self._clock()),
             data=json_value(grant.data),
         )
         if not features.positioned:
             return result
-        return msgspec.structs.replace(
-            result,
-            positioned=True,
-            epoch=heard.position.epoch,
-            offset=heard.position.offset,
-            recovered=heard.recovered,
-            publications=bodies(connection, heard.publications),
-        )
+        told = bodies(connection, heard.publications, deltas=features.delta)
+        return _with_position(result, heard, told)
 
     def end(self, connection: Connection, channel: str) -> bool:
         """Let the client hear the channel no more; False: it did not."""
@@ -164,10 +163,25 @@ def seconds_until(at: float, now: float) -> int:
     return max(1, math.ceil(at - now)) if at else 0
 
 
-def bodies(connection: Connection, publications: Sequence[Publication]) -> list[Raw]:
-    """Publications as they stand in a reply."""
-    body = protocol_of(connection).body
-    return [Raw(body(each)) for each in publications]
+def bodies(
+    connection: Connection, publications: Iterable[Publication], *, deltas: bool = False
+) -> list[Raw]:
+    """Publications as they stand in a reply; the first is whole, and others may be *deltas*."""
+    protocol = protocol_of(connection)
+    if deltas:
+        publications = by_deltas(protocol, publications, None)
+    return [Raw(protocol.body(each)) for each in publications]
+
+
+def _with_position(result: SubscribeResult, heard: Heard, told: list[Raw]) -> SubscribeResult:
+    return msgspec.structs.replace(
+        result,
+        positioned=True,
+        epoch=heard.position.epoch,
+        offset=heard.position.offset,
+        recovered=heard.recovered,
+        publications=told,
+    )
 
 
 def _subscription(features: Features, grant: Grant) -> Subscription:
@@ -180,4 +194,5 @@ def _subscription(features: Features, grant: Grant) -> Subscription:
         push_join_leave=features.push_join_leave,
         chan_info=grant.info,
         expire_at=grant.expire_at,
+        delta=features.delta,
     )

@@ -8,6 +8,7 @@ from msgspec import UNSET
 from lastcall.broker.base import StreamPosition
 from lastcall.channels import Access, Asked
 from lastcall.connection import Connection
+from lastcall.deltas import FOSSIL
 from lastcall.errors import (
     AlreadySubscribed,
     BadCommand,
@@ -75,7 +76,12 @@ class SessionSubscriptions:
         grant = await self._grant(connection, request)
         wish = Wish(
             request.channel,
-            Asked(request.positioned, request.recoverable or request.recover, request.join_leave),
+            Asked(
+                request.positioned,
+                request.recoverable or request.recover,
+                request.join_leave,
+                request.delta,
+            ),
             StreamPosition(request.offset, request.epoch) if request.recover else None,
             or_nothing=bool(request.flag & REJECT_UNRECOVERED),
         )
@@ -184,5 +190,5 @@ def _refuse_what_we_do_not_have(request: Subscribe) -> None:
         raise FeatureOff
     if request.tf is not UNSET:
         raise BadCommand
-    if request.delta not in {"", "fossil"}:
+    if request.delta not in {"", FOSSIL}:
         raise BadRequest

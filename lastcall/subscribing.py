@@ -91,16 +91,17 @@ class Subscribing:
         """Let the connection hear the channel from here on; write what it tells before all else."""
         hub, connection, channel = self._hub, entry.catch_up.connection, entry.catch_up.channel
         heard: list[Publication] = []
-        if entry.since is not None and entry.missed is not None:
-            if hub.go_live(entry.catch_up, entry.missed, heard.extend):
-                if entry.latest_only:
-                    return Heard(entry.catch_up.position, heard[-1:], recovered=True)
-                return Heard(entry.since, heard, recovered=True)
-            heard.clear()
-        catch_up = entry.catch_up
-        if entry.since is not None or catch_up.is_lost:
-            catch_up = hub.hold(connection, channel, self._head(channel))
-        hub.go_live(catch_up, (), heard.extend)
+        if (
+            entry.since is not None
+            and entry.missed is not None
+            and hub.go_live(entry.catch_up, entry.missed, heard.extend)
+        ):
+            if entry.latest_only:
+                return Heard(entry.catch_up.position, heard[-1:], recovered=True)
+            return Heard(entry.since, heard, recovered=True)
+        # Held anew: what was held until now is before the position that the client is told.
+        catch_up = hub.hold(connection, channel, self._head(channel))
+        hub.go_live(catch_up)
         return Heard(catch_up.position, (), recovered=False)
 
     def leave(self, connection: Connection, channel: str) -> None:

@@ -83,6 +83,14 @@ class SessionProtocol(ClientProtocol, Protocol):
         """A publication as it stands in a history or a reply."""
         ...
 
+    def by_delta(self, publication: Publication, base: Publication | None) -> Publication:
+        """What clients that apply deltas are told instead of *publication*.
+
+        *base* is what they were told of last; without one, and where a delta would be no shorter,
+        that is all of it.
+        """
+        ...
+
     def reply(self, reply: Reply) -> Message:
         """Answer a `Call`."""
         ...

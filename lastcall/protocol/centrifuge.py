@@ -205,6 +205,7 @@ class SubscribeResult(msgspec.Struct, omit_defaults=True, frozen=True):
     offset: int = 0
     positioned: bool = False
     was_recovering: bool = False
+    delta: bool = False
     expires: bool = False
     ttl: int = 0
     data: Json = UNSET

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 from msgspec import UNSET, Meta, Raw, UnsetType
+from msgspec.structs import replace
 
 from lastcall.broker.base import Kind, Publication
+from lastcall.deltas import Deltas
 from lastcall.errors import BadRequest, Disconnect, Refused, ServerShutdown, WorkerFailed
 from lastcall.protocol.base import Command, Message, SessionProtocol
 from lastcall.protocol.centrifuge import (
@@ -35,6 +37,9 @@ from lastcall.protocol.centrifuge import (
 )
 from lastcall.protocol.centrifuge import Publish as PublishRequest
 from lastcall.protocol.centrifuge import Refresh as RefreshRequest
+
+DELTA = b'"delta":true'
+"""The member of a publication that says that its data is a delta."""
 
 SHUTDOWN = 3001
 """What the SDKs know as "the server goes away, come back": 1012 in other protocols."""
@@ -81,12 +86,14 @@ class CentrifugeJson:
         shows_offsets: Callable[[str], bool] = lambda _: True,
         notice_channel: str = "",
         max_commands: int = 1000,
+        deltas: Deltas | None = None,
     ) -> None:
         """Name offsets where *shows_offsets* (by channel): elsewhere no client can use them.
 
         Notices are publications of *notice_channel*, too, if there is one. A message may hold
-        *max_commands*.
+        *max_commands*. *deltas* may be shared with other protocols.
         """
+        self._deltas = deltas or Deltas()
         self._max_commands = max_commands
         self._shows_offsets = shows_offsets
         self._notice_channel = notice_channel
@@ -125,6 +132,15 @@ class CentrifugeJson:
             parts += b",", publication.about
         parts.append(b"}")
         return b"".join(parts)
+
+    def by_delta(self, publication: Publication, base: Publication | None) -> Publication:
+        """Data is a string: JSON text, or a delta to the text of *base*."""
+        text, about = as_json(publication), publication.about
+        delta = self._deltas.between(as_json(base), text) if base is not None else None
+        if delta is not None:
+            about = b",".join([DELTA, about] if about else [DELTA])
+        data = _ENCODER.encode((text if delta is None else delta).decode())
+        return replace(publication, data=data, kind=Kind.JSON, about=about)
 
     def reply(self, reply: Reply) -> Message:
         """Answer a command."""

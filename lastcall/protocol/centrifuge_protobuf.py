@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING
 
 import msgspec
 from msgspec import UNSET, Raw
+from msgspec.structs import replace
 
 from lastcall.broker.base import Publication
+from lastcall.deltas import Deltas
 from lastcall.errors import BadRequest, Disconnect, Refused
 from lastcall.protocol.base import Command, Message, SessionProtocol
 from lastcall.protocol.centrifuge import (
@@ -43,7 +45,7 @@ from lastcall.protocol.centrifuge import (
     is_joins,
     told_by,
 )
-from lastcall.protocol.centrifuge_json import CentrifugeJson
+from lastcall.protocol.centrifuge_json import DELTA, CentrifugeJson
 from lastcall.protocol.protobuf_schema import SUB_REFRESHED, decoded, encoded, is_json
 from lastcall.protocol.protobuf_wire import (
     Value,
@@ -93,6 +95,7 @@ class _About(msgspec.Struct):
 
     info: ClientIdentity | None = None
     tags: dict[str, str] = {}
+    delta: bool = False
 
 
 class _Told(msgspec.Struct):
@@ -117,8 +120,10 @@ class CentrifugeProtobuf:
         shows_offsets: Callable[[str], bool] = lambda _: True,
         notice_channel: str = "",
         max_commands: int = 1000,
+        deltas: Deltas | None = None,
     ) -> None:
         """Like `CentrifugeJson`."""
+        self._deltas = deltas or Deltas()
         self._shows_offsets = shows_offsets
         self._notice_channel = notice_channel
         self._max_commands = max_commands
@@ -156,7 +161,17 @@ class CentrifugeProtobuf:
         for name, value in about.tags.items():
             entry = bytes_field(1, name.encode()) + bytes_field(2, value.encode())
             parts.append(message_field(7, entry))
+        parts.append(number_field(8, about.delta))
         return b"".join(parts)
+
+    def by_delta(self, publication: Publication, base: Publication | None) -> Publication:
+        """The bytes of the data, or a delta to those of *base*."""
+        data, about = publication.data, publication.about
+        delta = self._deltas.between(base.data, data) if base is not None else None
+        if delta is None:
+            return publication
+        about = b",".join([DELTA, about] if about else [DELTA])
+        return replace(publication, data=delta, about=about)
 
     def reply(self, reply: Reply) -> Message:
         """Answer a command."""

@@ -236,6 +236,7 @@ _FIELDS: dict[type[Any], tuple[Field, ...]] = {
         Field(10, "positioned", SWITCH),
         Field(11, "data", JSON),
         Field(12, "was_recovering", SWITCH),
+        Field(13, "delta", SWITCH),
     ),
     RefreshResult: (Field(3, "expires", SWITCH), Field(4, "ttl", NUMBER)),
     PresenceResult: (Field(1, "presence", _map_of(_of())),),

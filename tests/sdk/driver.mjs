@@ -89,6 +89,7 @@ const actions = {
   history: ({ channel, options }) => client.history(channel, options),
   presence: ({ channel }) => client.presence(channel),
   presenceStats: ({ channel }) => client.presenceStats(channel),
+  deltaStats: ({ channel }) => client.getSubscription(channel).deltaStats(),
   rpc: ({ method, data }) => client.rpc(method, packed(data)),
   send: ({ data }) => client.send(packed(data)),
 };

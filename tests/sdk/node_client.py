@@ -63,9 +63,17 @@ class NodeClient:
         await self._call("disconnect")
 
     async def subscribe(
-        self, channel: str, *, token: str = "", asks_for_tokens: bool = False, **options: bool
+        self,
+        channel: str,
+        *,
+        token: str = "",
+        asks_for_tokens: bool = False,
+        delta: str = "",
+        **options: bool,
     ) -> None:
-        named = {_camel_case(name): value for name, value in options.items()}
+        named: dict[str, Any] = {_camel_case(name): value for name, value in options.items()}
+        if delta:
+            named["delta"] = delta
         await self._call(
             "subscribe",
             channel=channel,
@@ -105,6 +113,11 @@ class NodeClient:
 
     async def rpc(self, method: str, data: Any = None) -> Any:
         return (await self._call("rpc", method=method, data=data))["data"]
+
+    async def deltas(self, channel: str) -> int:
+        """How many publications came as deltas; only this SDK counts them."""
+        count: int = (await self._call("deltaStats", channel=channel))["num_delta_payloads"]
+        return count
 
     async def send(self, data: Any) -> None:
         """A message without an answer: only this SDK has them."""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from centrifuge import (
     Client,
     ClientEventHandler,
+    DeltaType,
     StreamPosition,
     SubscriptionEventHandler,
 )
@@ -68,7 +69,13 @@ class PythonClient:
         await self._client.disconnect()
 
     async def subscribe(
-        self, channel: str, *, token: str = "", asks_for_tokens: bool = False, **options: bool
+        self,
+        channel: str,
+        *,
+        token: str = "",
+        asks_for_tokens: bool = False,
+        delta: str = "",
+        **options: bool,
     ) -> None:
         subscription = self._client.get_subscription(channel)
         if subscription is None:
@@ -78,6 +85,7 @@ class PythonClient:
                 token=token,
                 get_token=self._wish if asks_for_tokens else None,
                 min_resubscribe_delay=RECONNECT_DELAY,
+                delta=DeltaType(delta) if delta else None,
                 **options,
             )
         await self._begin(subscription.subscribe())

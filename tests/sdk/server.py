@@ -70,6 +70,7 @@ SETTINGS: dict[str, Any] = {
             "talk": {**OPEN, "join_leave": True, "force_push_join_leave": True},
             "told": {**OPEN, "join_leave": True},
             "short": {**OPEN, **KEPT, "history_size": 2},
+            "doc": {**OPEN, **KEPT, "allowed_delta_types": ["fossil"]},
             "quote": {**OPEN, **KEPT, "history_size": 1, "force_recovery_mode": "cache"},
             "read": {"allow_subscribe_for_client": True},
             "asked": {},

@@ -91,7 +91,13 @@ class SdkClient(Protocol):
         ...
 
     async def subscribe(
-        self, channel: str, *, token: str = "", asks_for_tokens: bool = False, **options: bool
+        self,
+        channel: str,
+        *,
+        token: str = "",
+        asks_for_tokens: bool = False,
+        delta: str = "",
+        **options: bool,
     ) -> None:
         """Begin to subscribe, with the options of the first time if there was one."""
         ...
