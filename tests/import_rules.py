@@ -70,7 +70,6 @@ LAYERS = (
             "handover_messages",
             "history_page",
             "hooks",
-            "json_values",
             "hub",
             "json_values",
             "order_memory",

@@ -9,9 +9,9 @@ import anyio
 import pytest
 
 from lastcall.broker.base import HistoryLimits, StreamPosition, not_owed
+from lastcall.broker.heard_channels import ANSWER_SECONDS, PAGE
 from lastcall.broker.redis import RedisBroker
-from lastcall.broker.redis_line import ANSWER_SECONDS
-from lastcall.broker.redis_streams import MAX_DATA, PAGE
+from lastcall.broker.redis_streams import MAX_DATA
 from lastcall.errors import BrokerUnavailable, SettingsError, UnrecoverablePosition
 from tests.redis_process import RedisProcess, needs_redis, run_redis
 from tests.test_broker import Worker, running

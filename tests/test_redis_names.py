@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lastcall.broker.base import Kind, Publication, StreamPosition
-from lastcall.broker.redis_names import Names, body, heard, page, position
+from lastcall.broker.redis_names import Names, body, page, position
 
 CHANNELS = st.text(st.sampled_from("ab{}%:\0é"), min_size=1, max_size=6)
 
@@ -35,6 +35,13 @@ def test_no_two_channels_share_anything(one: str, other: str) -> None:
         assert not everything & {*names.keys(other, "k"), names.told(other)}
 
 
+@given(CHANNELS)
+def test_a_name_says_which_channel_it_is(channel: str) -> None:
+    names = Names("shop", 3)
+
+    assert names.channel(names.told(channel)) == channel
+
+
 def test_databases_and_prefixes_are_apart() -> None:
     told = {Names(prefix, number).told("news") for prefix in ("a", "b") for number in (0, 1)}
     assert len(told) == 4
@@ -44,7 +51,8 @@ def test_what_is_told_is_what_was_published() -> None:
     encoded = body(b"a \x00 b", Kind.BINARY, b'"tags":{}')
     expected = Publication("news", b"a \x00 b", 7, "e1", Kind.BINARY, b'"tags":{}')
 
-    assert heard("news", b"7 e1 " + encoded) == expected
+    names = Names("shop", 3)
+    assert names.heard(names.told("news"), b"7 e1 " + encoded) == expected
     found = page("news", [9, b"e1", 6, 1, [7, encoded]])
     assert (found.since, found.top) == (StreamPosition(6, "e1"), StreamPosition(9, "e1"))
     assert found.is_reached
@@ -57,6 +65,6 @@ def test_what_is_told_is_what_was_published() -> None:
 )
 def test_what_others_tell_is_not_taken_for_ours(message: bytes) -> None:
     with pytest.raises(ValueError, match="not of this server"):
-        heard("news", message)
+        Names("shop", 3).heard(b"shop:3:{news}", message)
     with pytest.raises(ValueError, match="not of this server"):
         page("news", [9, b"e1", 6, 1, [7, message]])

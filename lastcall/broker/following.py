@@ -7,10 +7,22 @@ delivered before the stream was asked.
 
 from collections.abc import Sequence
 
+import msgspec
+
 from lastcall.broker.base import Publication, StreamPosition
 
 MAX_HELD = 1000
 """Publications kept while the stream is read. Past it they are forgotten and read with it."""
+
+
+class Page(msgspec.Struct, frozen=True):
+    """A part of a stream: what follows *since*, which is where its reader was."""
+
+    since: StreamPosition
+    top: StreamPosition
+    is_reached: bool
+    """Whether *since* is what was asked for; if not, what lay between is gone."""
+    publications: Sequence[Publication]
 
 
 class Following:

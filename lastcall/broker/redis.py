@@ -9,6 +9,7 @@ import asyncio
 import logging
 import random
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 import anyio
@@ -22,9 +23,9 @@ from lastcall.broker.base import (
     Retention,
     StreamPosition,
 )
-from lastcall.broker.redis_channels import RedisChannels
+from lastcall.broker.heard_channels import HeardChannels, fail
 from lastcall.broker.redis_ear import RedisEar
-from lastcall.broker.redis_line import RedisLine, fail
+from lastcall.broker.redis_line import RedisLine
 from lastcall.broker.redis_names import Names
 from lastcall.broker.redis_server import RedisServer
 from lastcall.broker.redis_streams import SCRIPTS, RedisStreams
@@ -33,6 +34,8 @@ from lastcall.logs import log_event
 
 if TYPE_CHECKING:
     from anyio.abc import TaskStatus
+
+logger = logging.getLogger(__name__)
 
 NOT_RUNNING = "the broker is not running"
 TICK_SECONDS = 0.5
@@ -60,11 +63,13 @@ class RedisBroker:
             self._server = RedisServer(url)
         except ValueError as error:
             raise SettingsError(f"LASTCALL_BROKER_URL cannot be used: {error}") from error
-        names = Names(prefix, self._server.database)
+        self._names = Names(prefix, self._server.database)
         self._line = RedisLine()
-        self._streams = RedisStreams(self._line, names, limits, clock)
-        self._channels = RedisChannels(self._streams, names)
-        self._ear = RedisEar(self._channels.heard, self._channels.confirmed)
+        self._streams = RedisStreams(self._line, self._names, limits, clock)
+        self._channels = HeardChannels(
+            "Redis", partial(self._streams.read, was_there=True), self._want
+        )
+        self._ear = RedisEar(self._heard, self._confirmed)
         self._events: BrokerEvents | None = None
         self._is_asking = self._is_hearing = self._was_available = False
         self._complaint = ""
@@ -78,7 +83,7 @@ class RedisBroker:
     async def run(self, events: BrokerEvents, *, task_status: "TaskStatus[None]") -> None:
         """Carry publications until cancelled; see `Broker.run`."""
         self._events = events
-        self._channels.open(events, self._ear)
+        self._channels.open(events)
         try:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(self._tick)
@@ -156,10 +161,24 @@ class RedisBroker:
             self._is_hearing = True
             self._tell_availability()
             try:
-                await self._ear.serve(connection, self._channels.names)
+                await self._ear.serve(connection, map(self._names.told, self._channels.wanted))
             finally:
                 self._is_hearing = False
-                self._channels.deaf()
+                self._channels.deaf(self._channels.wanted)
+
+    def _want(self, channel: str, yes: bool) -> None:  # noqa: FBT001  (one fact, one argument)
+        self._ear.want(self._names.told(channel), yes=yes)
+
+    def _heard(self, name: bytes, told: bytes) -> None:
+        try:
+            publication = self._names.heard(name, told)
+        except ValueError as error:
+            logger.warning("somebody else publishes to %r in Redis: %s", name, error)
+        else:
+            self._channels.heard(publication)
+
+    def _confirmed(self, name: bytes) -> None:
+        self._channels.confirmed(self._names.channel(name))
 
     async def _tick(self) -> None:
         while True:

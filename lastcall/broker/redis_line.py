@@ -14,10 +14,8 @@ import anyio
 from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import NoScriptError, ReadOnlyError, ResponseError
 
-from lastcall.errors import BrokerUnavailable
+from lastcall.broker.heard_channels import ANSWER_SECONDS, fail
 
-ANSWER_SECONDS = 5.0
-"""How long anybody waits for an answer, through the loss of a connection."""
 MAX_BYTES = 16 * 2**20
 """What may wait for its answer; more is refused at once."""
 _OVERHEAD = 512
@@ -150,9 +148,3 @@ class RedisLine:
 
     def _settled(self, asked: _Asked) -> None:
         self._bytes -= asked.size
-
-
-def fail(answer: "asyncio.Future[Any]", reason: str) -> None:
-    """Let *answer* raise BrokerUnavailable, if somebody still waits for it."""
-    if not answer.done():
-        answer.set_exception(BrokerUnavailable(reason))

@@ -5,13 +5,13 @@ script can reach them. Publications are told under a name that has the database'
 because Redis itself does not tell databases apart there.
 """
 
-from collections.abc import Sequence
 from importlib.resources import files
 from typing import Any
 
 import msgspec
 
 from lastcall.broker.base import Kind, Publication, StreamPosition
+from lastcall.broker.following import Page
 
 _SCRIPTS = files("lastcall.broker") / "redis_lua"
 PUBLISH = (_SCRIPTS / "publish.lua").read_bytes()
@@ -28,16 +28,6 @@ _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(_Body).decode
 
 
-class Page(msgspec.Struct, frozen=True):
-    """What `read.lua` found: publications that follow *since*, which is where the reader was."""
-
-    since: StreamPosition
-    top: StreamPosition
-    is_reached: bool
-    """Whether *since* is what was asked for; if not, what lay between is gone."""
-    publications: Sequence[Publication]
-
-
 class Names:
     """The names of one server in a Redis that others may use too."""
 
@@ -50,6 +40,23 @@ class Names:
         """Under which name the channel's publications are told."""
         return f"{self._told}{{{_tag(channel)}}}".encode()
 
+    def channel(self, name: bytes) -> str:
+        """The channel whose publications are told under *name*; see `told`."""
+        tag = name[len(self._told) + 1 : -1].decode()
+        return tag.replace("%7D", "}").replace("%25", "%") if "%" in tag else tag
+
+    def heard(self, name: bytes, message: bytes) -> Publication:
+        """The publication in what was told under *name*; see `publish.lua`.
+
+        Raises:
+            ValueError: somebody else has told it.
+        """
+        try:
+            offset, epoch, rest = message.split(b" ", 2)
+            return _publication(self.channel(name), int(offset), epoch.decode(), rest)
+        except (ValueError, msgspec.DecodeError) as error:
+            raise ValueError(f"not of this server: {error}") from error
+
     def keys(self, channel: str, idempotency_key: str = "") -> tuple[bytes, ...]:
         """Its head and its stream, and where *idempotency_key* is remembered, if there is one."""
         base = f"{self._prefix}:{{{_tag(channel)}}}:"
@@ -60,19 +67,6 @@ class Names:
 def body(data: bytes, kind: Kind, about: bytes) -> bytes:
     """What is stored and told of a publication beside its position."""
     return _encode(_Body(data, kind, about))
-
-
-def heard(channel: str, message: bytes) -> Publication:
-    """The publication in what was told; see `publish.lua`.
-
-    Raises:
-        ValueError: somebody else has told it.
-    """
-    try:
-        offset, epoch, rest = message.split(b" ", 2)
-        return _publication(channel, int(offset), epoch.decode(), rest)
-    except (ValueError, msgspec.DecodeError) as error:
-        raise ValueError(f"not of this server: {error}") from error
 
 
 def page(channel: str, answer: Any) -> Page:

@@ -7,11 +7,12 @@ from functools import partial
 from hashlib import sha1
 
 from lastcall.broker.base import History, Kind, Publication, Retention, StreamPosition
-from lastcall.broker.redis_line import RedisLine, fail
-from lastcall.broker.redis_names import PUBLISH, READ, Names, Page, body, page, position
+from lastcall.broker.following import Page
+from lastcall.broker.heard_channels import PAGE, fail
+from lastcall.broker.redis_line import RedisLine
+from lastcall.broker.redis_names import PUBLISH, READ, Names, body, page, position
 from lastcall.errors import UnrecoverablePosition
 
-PAGE = 1000
 PAGE_BYTES = 2**20
 """One answer holds about so much of a history, at most; more is asked for again."""
 MAX_DATA = 8 * 2**20

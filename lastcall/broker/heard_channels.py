@@ -1,22 +1,24 @@
-"""The channels that this worker hears from Redis: each followed without a gap, or reset aloud."""
+"""The channels that this worker hears from an engine: each followed without a gap, or reset aloud.
+
+The same for every engine that tells what is published and forgets it, and has streams to read
+what was missed.
+"""
 
 import asyncio
-import logging
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Any
 
 from lastcall.broker.base import BrokerEvents, Publication, StreamPosition
-from lastcall.broker.following import Following
-from lastcall.broker.redis_ear import RedisEar
-from lastcall.broker.redis_line import ANSWER_SECONDS, fail
-from lastcall.broker.redis_names import Names, Page, heard
-from lastcall.broker.redis_streams import PAGE, RedisStreams
+from lastcall.broker.following import Following, Page
 from lastcall.errors import BrokerUnavailable
 
-logger = logging.getLogger(__name__)
-
+ANSWER_SECONDS = 5.0
+"""How long anybody waits for an engine's answer, through the loss of a connection."""
+PAGE = 1000
+"""Publications that are read at once."""
 READS_AT_ONCE = 200
 """Channels that are read at the same time after a loss; publishing goes on between them."""
 CHECKS_AT_ONCE = 250
@@ -24,29 +26,36 @@ CHECKS_AT_ONCE = 250
 CHECK_SECONDS = 30.0
 """Between two looks whether a channel is where we think; longer where there are very many."""
 
+type Read = Callable[[str, StreamPosition | None, int], "asyncio.Future[Page]"]
+"""Read a channel after a position that this worker has heard, so many publications at most.
+
+Without a position, where the channel stands.
+"""
+type Want = Callable[[str, bool], object]
+"""Have a channel told to this worker, or no more; `confirmed` says when it is."""
+
 
 @dataclass(eq=False, slots=True)
 class _Subscription:
     """A channel of this worker, and who waits to hear where it stands."""
 
     following: Following
-    name: bytes
     waiting: "set[asyncio.Future[StreamPosition]]" = field(default_factory=set)
     is_confirmed: bool = False
-    """Whether Redis has said that it tells us what is published from here on."""
+    """Whether the engine has said that it tells us what is published from here on."""
     is_reading: bool = False
 
 
-class RedisChannels:
-    """Follows the channels that are subscribed, by what the ear hears and the streams have."""
+class HeardChannels:
+    """Follows the channels that are subscribed, by what is heard and what the streams have."""
 
-    def __init__(self, streams: RedisStreams, names: Names) -> None:
-        """Read *streams*; told by an ear that `listen_by` names."""
-        self._streams = streams
-        self._names = names
+    def __init__(self, engine: str, read: Read, want: Want) -> None:
+        """Ask the engine of this name by *read* and *want*."""
+        self._engine = engine
+        self._ask_stream = read
+        self._want = want
         self._events: BrokerEvents | None = None
-        self._ear: RedisEar | None = None
-        self._by_name: dict[bytes, _Subscription] = {}
+        self._subscriptions: dict[str, _Subscription] = {}
         self._to_read: deque[_Subscription] = deque()
         self._reading = 0
         self._failed: list[_Subscription] = []
@@ -54,30 +63,29 @@ class RedisChannels:
         self._next_check = 0.0
 
     @property
-    def names(self) -> list[bytes]:
-        """Under which names this worker has to be told."""
-        return list(self._by_name)
+    def wanted(self) -> list[str]:
+        """What this worker has to be told."""
+        return list(self._subscriptions)
 
-    def open(self, events: BrokerEvents, ear: RedisEar) -> None:
-        """Deliver to *events* what *ear* hears."""
-        self._events, self._ear = events, ear
+    def open(self, events: BrokerEvents) -> None:
+        """Deliver to *events* what is heard."""
+        self._events = events
 
     def close(self, reason: str) -> None:
         """Forget all channels; nobody has to wait for them."""
         self._events = None
-        for subscription in self._by_name.values():
+        for subscription in self._subscriptions.values():
             for waiting in subscription.waiting:
                 fail(waiting, reason)
-        self._by_name.clear()
+        self._subscriptions.clear()
         self._to_read.clear()
 
     async def subscribe(self, channel: str) -> StreamPosition:
         """See `Broker.subscribe`."""
-        name = self._names.told(channel)
-        subscription = self._by_name.get(name)
+        subscription = self._subscriptions.get(channel)
         if subscription is None:
-            subscription = self._by_name[name] = _Subscription(Following(channel), name)
-            self._want(subscription, yes=True)
+            subscription = self._subscriptions[channel] = _Subscription(Following(channel))
+            self._want(channel, True)  # noqa: FBT003  (one fact, one argument)
         if subscription.following.position is not None:
             return subscription.following.position
         result: asyncio.Future[StreamPosition] = asyncio.get_running_loop().create_future()
@@ -86,7 +94,7 @@ class RedisChannels:
             async with asyncio.timeout(ANSWER_SECONDS):
                 return await result
         except TimeoutError:
-            raise BrokerUnavailable("Redis did not answer in time") from None
+            raise BrokerUnavailable(f"{self._engine} did not answer in time") from None
         finally:
             subscription.waiting.discard(result)
             if subscription.following.position is None and not subscription.waiting:
@@ -94,39 +102,35 @@ class RedisChannels:
 
     def unsubscribe(self, channel: str) -> None:
         """See `Broker.unsubscribe`."""
-        subscription = self._by_name.get(self._names.told(channel))
+        subscription = self._subscriptions.get(channel)
         if subscription is not None:
             for waiting in subscription.waiting:
                 fail(waiting, f"{channel!r} was unsubscribed meanwhile")
             self._drop(subscription)
 
-    def heard(self, name: bytes, told: bytes) -> None:
-        """Take what was told under *name*."""
-        subscription = self._by_name.get(name)
+    def heard(self, publication: Publication) -> None:
+        """Take what was told of a channel; of those that are not wanted any more as well."""
+        subscription = self._subscriptions.get(publication.channel)
         if subscription is None:
             return  # on its way while we unsubscribed
         following = subscription.following
-        try:
-            publication = heard(following.channel, told)
-        except ValueError as error:
-            logger.warning("somebody else publishes to %r in Redis: %s", name, error)
-            return
         self._deliver(following.take(publication))
         if following.is_behind and subscription.is_confirmed:
             self._read(subscription)
 
-    def confirmed(self, name: bytes) -> None:
-        """From here on what is told under *name* comes; what came before is in the stream."""
-        subscription = self._by_name.get(name)
+    def confirmed(self, channel: str) -> None:
+        """From here on what is told of *channel* comes; what came before is in the stream."""
+        subscription = self._subscriptions.get(channel)
         if subscription is not None:
             subscription.is_confirmed = True
             subscription.following.suspect()
             self._read(subscription)
 
-    def deaf(self) -> None:
-        """Nothing is heard any more, until names are confirmed again."""
-        for subscription in self._by_name.values():
-            subscription.is_confirmed = False
+    def deaf(self, channels: Iterable[str]) -> None:
+        """Nothing is heard of *channels* any more, until they are confirmed again."""
+        for channel in channels:
+            if subscription := self._subscriptions.get(channel):
+                subscription.is_confirmed = False
 
     def tick(self, now: float) -> None:
         """Look again at what could not be read, and after a while at everything."""
@@ -134,11 +138,11 @@ class RedisChannels:
         for subscription in failed:
             self._read(subscription)
         if not self._to_check and now >= self._next_check:
-            self._to_check = list(self._by_name.values())
+            self._to_check = list(self._subscriptions.values())
             self._next_check = now + CHECK_SECONDS
         for subscription in self._to_check[-CHECKS_AT_ONCE:]:
             if subscription.is_confirmed:
-                # The last of many may be lost without a trace, or everything in Redis with it.
+                # The last of many may be lost without a trace, or the whole stream with it.
                 subscription.following.suspect()
                 self._read(subscription)
         del self._to_check[-CHECKS_AT_ONCE:]
@@ -158,13 +162,13 @@ class RedisChannels:
             position = following.position
             # Nothing of before is wanted by who has not heard anything yet.
             limit = PAGE if position is not None else 0
-            answer = self._streams.read(following.channel, position, limit, was_there=True)
+            answer = self._ask_stream(following.channel, position, limit)
             answer.add_done_callback(partial(self._was_read, subscription))
 
     def _was_read(self, subscription: _Subscription, answer: "asyncio.Future[Page]") -> None:
         self._reading -= 1
         subscription.is_reading = False
-        if self._by_name.get(subscription.name) is subscription:
+        if self._subscriptions.get(subscription.following.channel) is subscription:
             failure = answer.exception()
             if failure is None:
                 self._take(subscription, answer.result())
@@ -192,11 +196,14 @@ class RedisChannels:
             for publication in publications:
                 self._events.deliver(publication)
 
-    def _want(self, subscription: _Subscription, *, yes: bool) -> None:
-        if self._ear is not None:
-            self._ear.want(subscription.name, yes=yes)
-
     def _drop(self, subscription: _Subscription) -> None:
-        if self._by_name.get(subscription.name) is subscription:
-            del self._by_name[subscription.name]
-            self._want(subscription, yes=False)
+        channel = subscription.following.channel
+        if self._subscriptions.get(channel) is subscription:
+            del self._subscriptions[channel]
+            self._want(channel, False)  # noqa: FBT003  (one fact, one argument)
+
+
+def fail(answer: "asyncio.Future[Any]", reason: str) -> None:
+    """Let *answer* raise BrokerUnavailable, if somebody still waits for it."""
+    if not answer.done():
+        answer.set_exception(BrokerUnavailable(reason))
