@@ -11,6 +11,7 @@ from lastcall.crowd import Crowd
 from lastcall.deltas import Deltas
 from lastcall.emulation import Emulation
 from lastcall.everyone import Everyone
+from lastcall.heartbeat import Heart
 from lastcall.hub import Hub, Later
 from lastcall.interest import Interest
 from lastcall.node import ThisNode
@@ -29,7 +30,6 @@ from lastcall.session_channels import SessionChannels
 from lastcall.session_commands import SessionCommands
 from lastcall.session_presence import Presence
 from lastcall.sessions import Sessions
-from lastcall.settings import Settings
 from lastcall.subscribing import Subscribing
 from lastcall.user_orders import UserOrders
 from lastcall.worker import Worker
@@ -62,7 +62,6 @@ def assemble(
     crowd, revoking = _guards(rules, everyone, connections, loop)
     presence = Presence(broker, hub, everyone, loop.later)
     session_channels = SessionChannels(rules, Subscribing(broker, hub, interest), presence)
-    requests = SessionCommands(rules, broker, presence, session_channels, crowd)
     orders = UserOrders(rules, everyone, connections, commands, session_channels)
     methods = ServerMethods(rules, broker, everyone, presence, orders=orders, revoking=revoking)
     return Worker(
@@ -70,13 +69,14 @@ def assemble(
         broker=broker,
         hub=hub,
         connections=connections,
+        heart=Heart(connections, settings.heartbeat_interval, settings.heartbeat),
         commands=commands,
         interest=interest,
         everyone=everyone,
         crowd=crowd,
         revoking=revoking,
         emulation=Emulation(broker, hub, interest, everyone.peers, loop.later),
-        sessions=Sessions(commands, requests, _timing(settings)),
+        sessions=_sessions(rules, commands, broker, presence, session_channels, crowd=crowd),
         server_methods=methods,
         protocols=_by_name(PlainText(), *_centrifuge(rules)),
         announcements=Announcements(settings.announcement_rate),
@@ -122,10 +122,20 @@ def _centrifuge(rules: Rulebook) -> Iterator[ClientProtocol]:
         )
 
 
-def _timing(settings: Settings) -> Timing:
-    return Timing(
-        stale=settings.stale_delay,
-        ping=settings.ping_interval,
-        pong=settings.pong_timeout,
-        expired=settings.expired_delay,
+def _sessions(
+    rules: Rulebook,
+    commands: Commands,
+    broker: Broker,
+    presence: Presence,
+    channels: SessionChannels,
+    *,
+    crowd: Crowd,
+) -> Sessions:
+    requests = SessionCommands(rules, broker, presence, channels, crowd)
+    timing = Timing(
+        stale=rules.settings.stale_delay,
+        ping=rules.settings.ping_interval,
+        pong=rules.settings.pong_timeout,
+        expired=rules.settings.expired_delay,
     )
+    return Sessions(commands, requests, timing)

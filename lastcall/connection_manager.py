@@ -1,7 +1,7 @@
 """Who is connected to this worker: connect, disconnect, broadcast, count, close at a pace."""
 
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from itertools import chain, islice
 from typing import Protocol
 
@@ -156,6 +156,15 @@ class ConnectionManager:
         for guest in guests:
             guest.notify(text)
         return len(told) + len(guests)
+
+    def beat(self, text: str, *, besides: Collection[Connection] = ()) -> None:
+        """Tell every connection of *text* that is not among *besides*.
+
+        Not those on their way, who hear it where they arrive; nor guests: they take part in the
+        drain, and to be told of something is how they know that it has begun.
+        """
+        here = (each for each in self.settled if each not in besides)
+        self._notify([each for each in here if each.ended_by is None], text)
 
     def notify_spared(self, text: str) -> int:
         """Tell those of *text* that the last notice spared, and that are still here."""

@@ -94,6 +94,8 @@ class ConnectionState(msgspec.Struct, frozen=True, kw_only=True):
     """What the transport says of itself."""
     heard: StreamPosition | None = None
     """Up to which order its last worker had done to it what all workers were told."""
+    beat: float | None = None
+    """The time of the last heartbeat that it was told of."""
 
     def encode(self) -> bytes:
         """As bytes."""

@@ -22,7 +22,6 @@ from lastcall.errors import PartDied, ServerShutdown, SettingsError
 from lastcall.graceful_shutdown import GracefulShutdown, Why
 from lastcall.handover_receiver import HandoverReceiver
 from lastcall.handover_sender import HandoverSender
-from lastcall.heartbeat import run_heartbeat
 from lastcall.host import Host
 from lastcall.logs import log_event, logger
 from lastcall.moving import Mover
@@ -184,7 +183,7 @@ class RunningWorker:
         start(self._guard, "the clock", self._run_clock)
         start(self._guard, "the watch on the server", self._watch_server)
         if settings.heartbeat_interval:
-            start(self._guard, "the heartbeat", self._run_heartbeat)
+            start(self._guard, "the heartbeat", self.worker.heart.run)
         self._log_start()
 
     async def _join_the_others(self) -> None:
@@ -264,12 +263,6 @@ class RunningWorker:
             await HandoverReceiver(
                 self.worker, self._mover, path, is_leaving=lambda: shutdown.is_requested
             ).run()
-
-    async def _run_heartbeat(self) -> None:
-        settings = self.worker.settings
-        await run_heartbeat(
-            self.worker.connections, settings.heartbeat_interval, settings.heartbeat
-        )
 
     async def _run_clock(self) -> None:
         while True:

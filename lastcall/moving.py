@@ -84,12 +84,9 @@ class Mover:
 
     def _freeze(self, connection: Connection) -> Moving | None:
         hub, commands = self._worker.hub, self._worker.commands
-        positions: list[tuple[str, StreamPosition]] = []
-        for channel in connection.channels:
-            position = hub.position(connection, channel)
-            if position is None:
-                return None
-            positions.append((channel, position))
+        positions = self._positions(connection)
+        if positions is None:
+            return None
         is_ready = connection.movable and commands.has_done_all(connection)
         frozen = connection.freeze() if is_ready else None
         if frozen is None:
@@ -108,10 +105,21 @@ class Mover:
             session=connection.session.dump() if connection.session is not None else b"",
             transport=frozen.state,
             heard=self._worker.everyone.heard,
+            beat=self._worker.heart.told_to(connection),
         )
         catch_ups = [hub.hold(connection, channel, since) for channel, since in positions]
         self._worker.offered(connection)
         return Moving(connection, parked, frozen.descriptor, catch_ups, state)
+
+    def _positions(self, connection: Connection) -> list[tuple[str, StreamPosition]] | None:
+        """How far it has come in each of its channels; None: in one that is not known."""
+        positions: list[tuple[str, StreamPosition]] = []
+        for channel in connection.channels:
+            position = self._worker.hub.position(connection, channel)
+            if position is None:
+                return None
+            positions.append((channel, position))
+        return positions
 
     async def take_back(self, moving: Moving) -> None:
         """Go on here, as if nothing had been."""
@@ -119,7 +127,7 @@ class Mover:
         moving.transport = self._thaw(moving.state, moving.connection)
         await self._go_on(moving)
         if moving.connection in self._worker.connections:
-            self._worker.arrived(moving.connection, moving.state.heard)
+            self._worker.arrived(moving.connection, moving.state.heard, moving.state.beat)
 
     def departed(self, moving: Moving) -> None:
         """Another worker serves it now."""
@@ -229,7 +237,7 @@ class Mover:
         self._worker.adopted(moving.connection)
         replayed = await self._go_on(moving)
         if moving.connection in self._worker.connections:
-            self._worker.arrived(moving.connection, moving.state.heard)
+            self._worker.arrived(moving.connection, moving.state.heard, moving.state.beat)
             self._worker.commands.adopt(moving.connection, moving.state.received)
         return replayed
 

@@ -13,6 +13,7 @@ from lastcall.connection_manager import ConnectionManager
 from lastcall.crowd import Crowd
 from lastcall.emulation import Emulation
 from lastcall.everyone import Everyone
+from lastcall.heartbeat import Heart
 from lastcall.hooks import Endpoints
 from lastcall.hub import Hub
 from lastcall.interest import Interest
@@ -38,6 +39,7 @@ class Worker:
     broker: Broker
     hub: Hub
     connections: ConnectionManager
+    heart: Heart
     commands: Commands
     interest: Interest
     everyone: Everyone
@@ -107,9 +109,12 @@ class Worker:
         """The client that was offered is ours."""
         self._account_for(connection, 1)
 
-    def arrived(self, connection: Connection, heard: StreamPosition | None) -> None:
+    def arrived(
+        self, connection: Connection, heard: StreamPosition | None, beat: float | None
+    ) -> None:
         """The client can be spoken to, here or here again: tell it what it missed on its way."""
         self.connections.arrived(connection)
+        self.heart.arrived(connection, beat)
         if heard is not None:
             self.everyone.catch_up(connection, heard)
         self.revoking.check(connection)
