@@ -225,9 +225,9 @@ class RunningWorker:
         if connections.abort_all():
             # Their ends come soon; what the application does then needs the parts that still run.
             await self._until_quiet()
-        parting = self.worker.everyone.part()
-        if parting is not None:
-            await asyncio.wait({parting}, timeout=FAREWELL_TIME)
+        last_words = self.worker.last_words()
+        if last_words:
+            await asyncio.wait(last_words, timeout=FAREWELL_TIME)
         self.worker.record_counts()  # its last word
 
     async def _until_quiet(self) -> None:

@@ -27,6 +27,9 @@ from lastcall.sessions import Sessions
 from lastcall.settings import Settings
 from lastcall.worker_coordinator import Coordinator
 
+if TYPE_CHECKING:
+    import asyncio
+
 MAX_RECORDED_CHANNELS = 8
 """Channels whose clients are accounted for if this worker is killed: its record is of one size."""
 
@@ -58,6 +61,8 @@ class Worker:
     """How many clients each channel has been told of, for those who would have to say they left."""
     counted: Counter[str] = field(default_factory=Counter)
     """What has happened so far, by the names of the metrics."""
+    announcing: "set[asyncio.Future[StreamPosition]]" = field(default_factory=set)
+    """Announcements that are on their way."""
 
     @property
     def settings(self) -> Settings:
@@ -201,6 +206,15 @@ class Worker:
         for channel, line in self.announcements.next_second():
             self._tell(channel, line)
 
+    def last_words(self) -> "set[asyncio.Future[StreamPosition]]":
+        """Tell what has to be told before this worker is gone; what is on its way to the others."""
+        for channel, line in self.announcements.next_second():
+            self._tell(channel, line)
+        parting = self.everyone.part()
+        if parting is not None:
+            return {*self.announcing, parting}
+        return set(self.announcing) if self.coordinator.siblings() else set()
+
     def _watch(self, connection: Connection) -> None:
         if connection.session is not None:
             self.sessions.watch(connection)
@@ -236,7 +250,10 @@ class Worker:
 
     def _tell(self, channel: str, line: str) -> None:
         # An announcement that cannot be carried is not owed to anybody.
-        self.broker.publish(channel, line.encode()).add_done_callback(not_owed)
+        told = self.broker.publish(channel, line.encode())
+        told.add_done_callback(not_owed)
+        self.announcing.add(told)
+        told.add_done_callback(self.announcing.discard)
 
 
 if TYPE_CHECKING:

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 import anyio
 import pytest
 
+from lastcall.announcements import Change
 from lastcall.assembly import Loop, assemble
 from lastcall.broker.base import HistoryLimits, StreamPosition
 from lastcall.broker.memory import MemoryBroker
@@ -185,6 +186,29 @@ async def test_the_clients_of_a_killed_worker_are_announced_in_a_summary() -> No
         scene.worker.next_second()
 
         assert scene.heard(transport) == [CONNECTED, b"40 clients disconnected."]
+
+
+async def test_who_leaves_tells_those_who_stay_what_the_second_has_left_untold() -> None:
+    scene = Scene(announcement_rate=1)
+    async with running_broker(scene):
+        _, transport = await scene.join("ws")
+        for _ in range(3):
+            connection, _ = await scene.join("ws")
+            connection.ended(1000)
+        assert scene.worker.last_words() == set(), "nobody is there to wait for"
+        assert scene.heard(transport) == [
+            CONNECTED,
+            b"3 clients connected.",
+            b"3 clients disconnected.",
+        ]
+
+        await anyio.wait_all_tasks_blocked()
+        scene.coordinator.others = [WorkerRecord(1, state="ready")]
+        scene.worker.announcements.count("ws", 1, Change.DISCONNECTED)
+        (on_its_way,) = scene.worker.last_words()
+        assert (await on_its_way).offset == 4
+        await anyio.wait_all_tasks_blocked()
+        assert scene.worker.last_words() == set()
 
 
 async def test_an_announcement_that_cannot_be_carried_harms_nobody() -> None:
