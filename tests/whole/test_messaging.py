@@ -3,8 +3,10 @@
 import asyncio
 import itertools
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+from websockets.asyncio.client import unix_connect
 
 from lastcall.settings import HEARTBEAT
 from tests.clients import Client, clients
@@ -147,6 +149,31 @@ async def test_behind_a_proxy_the_clients_address_is_the_forwarded_one(
         await witness.hear('Client "[203.0.113.7]" connected.')
         await behind.close()
         await witness.hear('Client "[203.0.113.7]" disconnected.')
+
+
+async def test_who_has_no_address_is_announced_in_the_same_shape(tmp_path: Path) -> None:
+    """On a unix socket only a proxy that is trusted knows more than that somebody came."""
+    path, url = str(tmp_path / "socket"), "ws://localhost/ws"
+    arguments = ("--uds", path, "--forwarded-allow-ips", "*")
+    with run_server(*arguments, workers=2, wait=False) as server:
+        server.wait_workers(2)
+        here = Client(await unix_connect(path, url))
+        await here.hear('Client "[unix]" connected.')
+        headers = {"X-Forwarded-For": "2001:db8::7"}
+        behind = Client(await unix_connect(path, url, additional_headers=headers))
+        await here.hear('Client "[2001:db8::7]" connected.')
+        await behind.close()
+        await here.hear('Client "[2001:db8::7]" disconnected.')
+        await here.close()
+
+
+async def test_announcements_can_be_switched_off() -> None:
+    with run_server(announcements="off", heartbeat_interval=0) as server:
+        async with clients(server.websocket_url, 2) as (first, second):
+            await second.close()
+            await first.send("alone")
+            await first.hear("alone")
+            assert first.heard == ["alone"]
 
 
 async def test_ipv6_addresses_look_alike() -> None:
