@@ -13,6 +13,7 @@ from pydantic.fields import FieldInfo
 
 from lastcall.channel_options import ChannelOptions
 from lastcall.limit_settings import LimitSettings
+from lastcall.proxy_settings import ProxySettings
 from lastcall.setting_values import allowed, is_secret
 from lastcall.settings import PREFIX, ServerSettings, Settings
 from lastcall.settings_source import given, load_settings, without_password
@@ -58,7 +59,7 @@ The keys of `[channels]`, for the channels without a namespace, and of each `[na
 |---|---|---|---|
 """
 
-LIMITS = LimitSettings.model_fields
+BACKEND, LIMITS = ProxySettings.model_fields, LimitSettings.model_fields
 
 Value = str | float | bool | list[str] | dict[str, Any] | None
 
@@ -123,8 +124,10 @@ def reference() -> str:
 
 
 def _fields(kind: type[Settings]) -> list[tuple[str, FieldInfo]]:
-    """The limits come last: most people leave them as they are."""
-    return sorted(kind.model_fields.items(), key=lambda field: field[0] in LIMITS)
+    """The limits come later, and the backend last: most people leave them as they are."""
+    return sorted(
+        kind.model_fields.items(), key=lambda each: (each[0] in BACKEND, each[0] in LIMITS)
+    )
 
 
 def _cells(line: Row) -> Iterator[tuple[str, str, str]]:

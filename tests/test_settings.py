@@ -415,6 +415,11 @@ def test_rows_say_where_each_value_came_from(monkeypatch: pytest.MonkeyPatch) ->
     assert shown["LASTCALL_API_KEY"][0] == "set"
     assert shown["LASTCALL_TOKEN_SECRET"] == ["unset", "default"]
     assert shown["LASTCALL_ANNOUNCEMENTS"] == ["true", "default"]
+    # What most people look for comes first.
+    names = ("SHUTDOWN_TIMEOUT", "API_KEY", "MAX_BACKLOG", "PROXY_CONNECT_URL")
+    places = [[*shown].index(f"LASTCALL_{name}") for name in names]
+    assert places[0] == 1  # behind the header
+    assert places == sorted(places)
     by_name = {row["setting"]: row for row in json.loads(as_json(rows(ServerSettings)))}
     assert by_name["LASTCALL_ALLOWED_ORIGINS"]["value"] == ["https://a", "https://b"]
     assert by_name["LASTCALL_RUN_DIR"]["value"] == "/run/chat"
