@@ -18,6 +18,7 @@ from lastcall.connection import Connection
 from lastcall.errors import InternalError, SettingsError
 from lastcall.logs import log_event
 from lastcall.protocol.centrifuge import Connect, Subscribe
+from lastcall.protocol.centrifuge_protobuf import CentrifugeProtobuf
 from lastcall.proxy_messages import (
     Question,
     Unusable,
@@ -139,7 +140,7 @@ class Backend:
         return Question(
             client=session.client,
             transport=transport_of(connection),
-            protocol="json",
+            protocol=form_of(connection),
             encoding="json",
             user=session.user,
             meta=json_value(session.meta if self._settings.proxy_meta else b""),
@@ -212,6 +213,11 @@ def transport_of(connection: Connection) -> str:
     """What Centrifugo calls the transport of *connection*."""
     name = connection.wire_format.framing.name.partition("-")[0]
     return f"uni_{name}" if protocol_of(connection).only_listens else name
+
+
+def form_of(connection: Connection) -> str:
+    """Which form of the protocol *connection* speaks; what the backend reads of it is JSON."""
+    return "protobuf" if protocol_of(connection).name == CentrifugeProtobuf.name else "json"
 
 
 def _httpx() -> ModuleType:

@@ -22,6 +22,7 @@ from lastcall.hub import Hub, Later
 from lastcall.interest import Interest
 from lastcall.peers import Peers
 from lastcall.protocol.base import Message
+from lastcall.protocol.said import Said
 
 if TYPE_CHECKING:
     import asyncio
@@ -31,17 +32,10 @@ if TYPE_CHECKING:
 RETRY_PAUSE = 0.5
 
 
-class Said(msgspec.Struct, frozen=True):
-    """What a client says in one request."""
-
-    session: str
-    node: str
-    data: str
-
-
 class _Letter(msgspec.Struct, frozen=True, array_like=True):
     session: str
     data: bytes
+    binary: bool = False
 
 
 class Mouth(Protocol):
@@ -115,7 +109,7 @@ class Emulation:
             UnknownNode: nobody knows the worker that should hear it.
             BrokerUnavailable: it was not passed on (through the future).
         """
-        letter = _Letter(said.session, said.data.encode())
+        letter = _Letter(said.session, said.message.data, said.message.binary)
         if said.node == self.node:
             self._hear(letter)
             return None
@@ -131,5 +125,6 @@ class Emulation:
 
     def _hear(self, letter: _Letter) -> None:
         client = self._clients.get(letter.session)
-        if client is not None and not client.mouth.take(Message(letter.data)):
+        message = Message(letter.data, binary=letter.binary)
+        if client is not None and not client.mouth.take(message):
             client.connection.disconnect(Overloaded())

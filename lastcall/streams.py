@@ -1,7 +1,7 @@
 """From a request to a connection that reads the response, and what it says by other requests."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, cast
 
 import msgspec
@@ -11,16 +11,18 @@ from starlette.types import Receive, Scope, Send
 
 from lastcall import origin
 from lastcall.attachment import Terms, comes_from_allowed_origin, connection_of, too_many
-from lastcall.emulation import Said, UnknownNode
+from lastcall.emulation import UnknownNode
 from lastcall.errors import BrokerUnavailable, Overloaded, TooManyRequests
 from lastcall.event_ids import positions_of
 from lastcall.protocol.base import Message, SessionProtocol
 from lastcall.protocol.centrifuge import METHODS, Call, Connect, Recovery, Reply
 from lastcall.protocol.centrifuge_json import CentrifugeJson
+from lastcall.protocol.centrifuge_protobuf import CentrifugeProtobuf
 from lastcall.protocol.centrifuge_uni import CentrifugeUni
+from lastcall.protocol.said import said_in_json, said_in_protobuf
 from lastcall.transport.asgi_stream import AsgiStream, StreamForm
 from lastcall.transport.base import CUT
-from lastcall.transport.stream_forms import EVENTS, LINES, EventSourceForm, PlainForm
+from lastcall.transport.stream_forms import BYTES, EVENTS, LINES, EventSourceForm, PlainForm
 from lastcall.wire_format import wire_format
 from lastcall.worker import Worker
 
@@ -46,6 +48,7 @@ class StreamKind:
     form: Callable[[SessionProtocol], StreamForm]
     methods: tuple[str, ...]
     has_ids: bool = False
+    is_binary: bool = False
 
 
 def _events(protocol: SessionProtocol) -> StreamForm:
@@ -56,7 +59,13 @@ def _lines(protocol: SessionProtocol) -> StreamForm:
     return PlainForm(protocol, LINES)
 
 
+def _bytes(protocol: SessionProtocol) -> StreamForm:
+    return PlainForm(protocol, BYTES)
+
+
 _EVENT_STREAM, _JSON_LINES = "text/event-stream", "application/x-ndjson"
+_PROTOBUF = "application/octet-stream"
+"""What SDKs in their Protobuf mode send, and want to read."""
 
 KINDS: Mapping[StreamName, StreamKind] = {
     "sse": StreamKind(CentrifugeJson.name, _EVENT_STREAM, _events, ("GET", "POST")),
@@ -65,6 +74,9 @@ KINDS: Mapping[StreamName, StreamKind] = {
         CentrifugeUni.name, _EVENT_STREAM, EventSourceForm, ("GET", "POST"), has_ids=True
     ),
     "uni_http_stream": StreamKind(CentrifugeUni.name, _JSON_LINES, _lines, ("POST",)),
+}
+_IN_PROTOBUF: Mapping[StreamName, StreamKind] = {
+    "http_stream": StreamKind(CentrifugeProtobuf.name, _PROTOBUF, _bytes, ("POST",), is_binary=True)
 }
 
 
@@ -81,21 +93,23 @@ async def stream(worker: Worker, request: Request, name: StreamName, terms: Term
     if not comes_from_allowed_origin(worker, request):
         return Response(status_code=403)
     headers = sharing(worker, request)
+    kind = (_IN_PROTOBUF if _is_protobuf(request) else KINDS).get(name, KINDS[name])
     try:
-        first = await _first_words(request, name, worker.settings.max_message_size)
+        first = await _first_words(request, kind, worker.settings.max_message_size)
     except _Unreadable as why:
         return Response(status_code=why.status, headers=headers)
-    return StreamResponse(worker, KINDS[name], terms, first, headers)
+    return StreamResponse(worker, kind, replace(terms, protocol=kind.protocol), first, headers)
 
 
 async def say(worker: Worker, request: Request) -> Response:
     """Let a client of a stream say something, to whichever worker the stream is of."""
     if not comes_from_allowed_origin(worker, request):
         return Response(status_code=403)
-    headers = sharing(worker, request)
+    headers, is_binary = sharing(worker, request), _is_protobuf(request)
     try:
-        body = await _body(request, worker.settings.max_message_size)
-        passed_on = worker.emulation.say(msgspec.json.decode(body, type=Said))
+        body = await _body(request, worker.settings.max_message_size, is_binary=is_binary)
+        said = said_in_protobuf(body) if is_binary else said_in_json(body)
+        passed_on = worker.emulation.say(said)
         if passed_on is not None:
             await passed_on
     except _Unreadable as why:
@@ -104,7 +118,7 @@ async def say(worker: Worker, request: Request) -> Response:
         return Response(status_code=404, headers=headers)
     except BrokerUnavailable:
         return Response(status_code=503, headers=headers)
-    except (msgspec.MsgspecError, UnicodeError, RecursionError):
+    except ValueError:
         return Response(status_code=400, headers=headers)
     return Response(status_code=204, headers=headers)
 
@@ -144,7 +158,7 @@ class StreamResponse(Response):
         self._worker = worker
         self._kind = kind
         self._terms = terms
-        self._first = first
+        self._first = Message(first, binary=kind.is_binary)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Be the connection until its end."""
@@ -164,7 +178,7 @@ class StreamResponse(Response):
             session.node = worker.emulation.node
         worker.connected(connection)
         try:
-            connection.received(Message(self._first))
+            connection.received(self._first)
             await transport.serve(receive, send, self.raw_headers)
         finally:
             if session is not None:
@@ -175,7 +189,7 @@ class StreamResponse(Response):
         start = {"type": "http.response.start", "status": 200, "headers": self.raw_headers}
         await send(start)
         body = form.ending(Overloaded.code, Overloaded.reason)
-        for command in protocol.decode(Message(self._first))[:1]:
+        for command in protocol.decode(self._first)[:1]:
             if isinstance(command, Call) and not protocol.only_listens:
                 refused = Reply(command.id, METHODS[type(command.request)], TooManyRequests())
                 body = form.render(form.framing.frame([protocol.reply(refused)])) + body
@@ -186,17 +200,21 @@ def _cannot() -> None:
     """The server closes the connection by itself, when it has sent what it took."""
 
 
-async def _first_words(request: Request, name: StreamName, limit: int) -> bytes:
+def _is_protobuf(request: Request) -> bool:
+    kind = request.headers.get("content-type", "").partition(";")[0]
+    return kind.strip().lower() == _PROTOBUF
+
+
+async def _first_words(request: Request, kind: StreamKind, limit: int) -> bytes:
     """What the client says to begin with.
 
     Raises:
         _Unreadable: nothing, too much, or no text.
     """
-    kind = KINDS[name]
     if request.method == "GET":
         first = said_in_url(request.scope, request.query_params.get(QUERY))
     else:
-        first = await _body(request, limit)
+        first = await _body(request, limit, is_binary=kind.is_binary)
     if first is None:
         if kind.protocol != CentrifugeUni.name:
             raise _Unreadable(400)
@@ -229,14 +247,15 @@ def _going_on(first: bytes, last_event_id: str) -> bytes:
     return msgspec.json.encode(msgspec.structs.replace(connect, subs={**connect.subs, **stood}))
 
 
-async def _body(request: Request, limit: int) -> bytes:
+async def _body(request: Request, limit: int, *, is_binary: bool) -> bytes:
     body = bytearray()
     try:
         async for part in request.stream():
             body += part
             if len(body) > limit:
                 raise _Unreadable(413)
-        body.decode()
+        if not is_binary:
+            body.decode()
     except (ClientDisconnect, UnicodeDecodeError):
         raise _Unreadable(400) from None
     return bytes(body)

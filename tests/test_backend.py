@@ -5,18 +5,20 @@ import sys
 import pytest
 
 from lastcall import Lastcall
-from lastcall.backend import Backend, transport_of
+from lastcall.backend import Backend, form_of, transport_of
 from lastcall.channel_hooks import ChannelHooks
 from lastcall.channel_options import ChannelOptions
 from lastcall.channels import Channels
 from lastcall.errors import FeatureOff, SettingsError
+from lastcall.protocol.base import SessionProtocol
 from lastcall.protocol.centrifuge_json import CentrifugeJson
+from lastcall.protocol.centrifuge_protobuf import CentrifugeProtobuf
 from lastcall.protocol.centrifuge_uni import CentrifugeUni
 from lastcall.settings import Settings
 from lastcall.settings_source import load_settings
 from lastcall.transport.base import Framing
 from lastcall.transport.framing import WEBSOCKET, deflate_framing
-from lastcall.transport.stream_forms import EVENTS, LINES, MESSAGES
+from lastcall.transport.stream_forms import BYTES, EVENTS, LINES, MESSAGES
 from tests.fakes import RecordingOwner, RecordingTransport, connect
 from tests.session_client import serving, session
 
@@ -59,24 +61,26 @@ def test_backend_is_asked_where_the_namespace_says_so() -> None:
 
 
 @pytest.mark.parametrize(
-    ("framing", "protocol", "name"),
+    ("framing", "protocol", "name", "form"),
     [
-        (WEBSOCKET, CentrifugeJson(), "websocket"),
-        (deflate_framing(12), CentrifugeJson(), "websocket"),
-        (WEBSOCKET, CentrifugeUni(), "uni_websocket"),
-        (EVENTS, CentrifugeJson(), "sse"),
-        (LINES, CentrifugeJson(), "http_stream"),
-        (LINES, CentrifugeUni(), "uni_http_stream"),
-        (MESSAGES, CentrifugeUni(), "uni_sse"),
+        (WEBSOCKET, CentrifugeJson(), "websocket", "json"),
+        (WEBSOCKET, CentrifugeProtobuf(), "websocket", "protobuf"),
+        (deflate_framing(12), CentrifugeJson(), "websocket", "json"),
+        (WEBSOCKET, CentrifugeUni(), "uni_websocket", "json"),
+        (EVENTS, CentrifugeJson(), "sse", "json"),
+        (LINES, CentrifugeJson(), "http_stream", "json"),
+        (BYTES, CentrifugeProtobuf(), "http_stream", "protobuf"),
+        (LINES, CentrifugeUni(), "uni_http_stream", "json"),
+        (MESSAGES, CentrifugeUni(), "uni_sse", "json"),
     ],
 )
-def test_backend_hears_the_names_of_transports(
-    framing: Framing, protocol: CentrifugeJson, name: str
+def test_backend_hears_what_a_client_speaks_and_over_what(
+    framing: Framing, protocol: SessionProtocol, name: str, form: str
 ) -> None:
     transport = RecordingTransport(framing)
     connection, _ = connect(RecordingOwner(), transport=transport, protocol=protocol)
 
-    assert transport_of(connection) == name
+    assert (transport_of(connection), form_of(connection)) == (name, form)
 
 
 def test_function_of_the_application_comes_first() -> None:

@@ -12,12 +12,13 @@ from lastcall.broker.base import Publication, StreamPosition
 from lastcall.broker.memory import MemoryBroker
 from lastcall.channels import EMULATED, ChannelRetention
 from lastcall.connection import Connection
-from lastcall.emulation import Emulation, Said, UnknownNode
+from lastcall.emulation import Emulation, UnknownNode
 from lastcall.errors import BrokerUnavailable
 from lastcall.hub import Hub
 from lastcall.interest import Interest
 from lastcall.peers import Peers, node_of
 from lastcall.protocol.base import Message
+from lastcall.protocol.said import Said
 from lastcall.settings import Settings
 from lastcall.worker_record import WorkerRecord
 from tests.fakes import FakeCoordinator, RecordingOwner, connect
@@ -25,17 +26,23 @@ from tests.fakes import FakeCoordinator, RecordingOwner, connect
 pytestmark = pytest.mark.anyio
 
 
+def said(session: str, node: str, text: str) -> Said:
+    return Said(session, node, Message(text.encode()))
+
+
 class Mouth:
     """A transport with room for *room* messages."""
 
     def __init__(self, room: int = 100) -> None:
         self.taken: list[bytes] = []
+        self.is_binary = False
         self._room = room
 
     def take(self, message: Message, /) -> bool:
         if len(self.taken) == self._room:
             return False
         self.taken.append(message.data)
+        self.is_binary = message.binary
         return True
 
 
@@ -116,7 +123,7 @@ async def test_it_is_heard_at_once_where_the_stream_is(workers: list[Worker]) ->
     emulation = workers[0].emulation
     _, mouth, session = workers[0].client()
 
-    assert emulation.say(Said(session, emulation.node, "hello")) is None
+    assert emulation.say(said(session, emulation.node, "hello")) is None
     assert mouth.taken == [b"hello"]
 
 
@@ -124,7 +131,7 @@ async def test_it_is_passed_on_in_order(workers: list[Worker]) -> None:
     here, there = workers
     _, mouth, session = there.client()
     for number in range(3):
-        passed_on = here.emulation.say(Said(session, there.emulation.node, str(number)))
+        passed_on = here.emulation.say(said(session, there.emulation.node, str(number)))
         assert passed_on is not None
         await passed_on
     here.end_turn()
@@ -134,11 +141,20 @@ async def test_it_is_passed_on_in_order(workers: list[Worker]) -> None:
     assert mouth.taken == [b"0", b"1", b"2"]
 
 
+async def test_bytes_arrive_as_bytes(workers: list[Worker]) -> None:
+    here, there = workers
+    _, mouth, session = there.client()
+    here.emulation.say(Said(session, there.emulation.node, Message(b"\xff", binary=True)))
+    there.end_turn()
+
+    assert (mouth.taken, mouth.is_binary) == ([b"\xff"], True)
+
+
 async def test_it_is_heard_after_what_was_published_before(workers: list[Worker]) -> None:
     """The hub is in the middle of writing that when it comes."""
     here, there = workers
     _, mouth, session = there.client()
-    here.emulation.say(Said(session, there.emulation.node, "hello"))
+    here.emulation.say(said(session, there.emulation.node, "hello"))
     there.hub.flush()
     assert mouth.taken == []
     there.end_turn()
@@ -152,9 +168,9 @@ async def test_who_is_gone_is_not_heard_and_nobody_is_told(workers: list[Worker]
     there.emulation.end(session)
     there.emulation.end(session)
 
-    assert there.emulation.say(Said(session, there.emulation.node, "late")) is None
-    assert here.emulation.say(Said(session, there.emulation.node, "late")) is not None
-    assert here.emulation.say(Said("guessed", here.emulation.node, "hello")) is None
+    assert there.emulation.say(said(session, there.emulation.node, "late")) is None
+    assert here.emulation.say(said(session, there.emulation.node, "late")) is not None
+    assert here.emulation.say(said("guessed", here.emulation.node, "hello")) is None
     there.end_turn()
     assert mouth.taken == []
 
@@ -166,14 +182,14 @@ async def test_a_worker_that_is_not_there_is_unknown(workers: list[Worker]) -> N
 
     for node in (there.emulation.node, "", "another"):
         with pytest.raises(UnknownNode):
-            here.emulation.say(Said("s", node, "hello"))
+            here.emulation.say(said("s", node, "hello"))
 
 
 async def test_who_says_more_than_is_done_is_let_go(workers: list[Worker]) -> None:
     here, there = workers
     connection, mouth, session = there.client(room=1)
     for _ in range(2):
-        here.emulation.say(Said(session, there.emulation.node, "hello"))
+        here.emulation.say(said(session, there.emulation.node, "hello"))
     there.end_turn()
 
     assert mouth.taken == [b"hello"]

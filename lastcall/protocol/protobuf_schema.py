@@ -251,13 +251,13 @@ _FIELDS: dict[type[Any], tuple[Field, ...]] = {
 }
 
 
-def decoded[M](message: bytes, kind: type[M]) -> M:
-    """The message of this type.
+def decoded[M](message: bytes, kind: type[M], fields: tuple[Field, ...] | None = None) -> M:
+    """The message of this type; *fields* are those of the type by default.
 
     Raises:
         ValueError: it is none.
     """
-    return kind(**_read_fields(message, _FIELDS[kind]))
+    return kind(**_read_fields(message, _FIELDS[kind] if fields is None else fields))
 
 
 def encoded(message: msgspec.Struct, fields: tuple[Field, ...] | None = None) -> bytes:

@@ -1,4 +1,4 @@
-"""How streams look: lines of a response, events, and events by whose ids a reader can come back."""
+"""How streams look: lines or bytes, events, and events by whose ids a reader can come back."""
 
 import random
 from collections.abc import Sequence
@@ -41,6 +41,16 @@ class EventFraming:
         return b"".join([b"data: %b\n\n" % message.data for message in messages])
 
 
+class BytesFraming:
+    """Messages one after the other: those of Protobuf say themselves how long they are."""
+
+    name = "http_stream"
+
+    def frame(self, messages: Sequence[Message]) -> bytes:
+        """The bytes of *messages*."""
+        return b"".join([message.data for message in messages])
+
+
 class MessagesFraming:
     """Leaves the rest to the client's own form: a frame is the messages themselves."""
 
@@ -52,6 +62,7 @@ class MessagesFraming:
 
 
 LINES = LineFraming()
+BYTES = BytesFraming()
 EVENTS = EventFraming()
 MESSAGES = MessagesFraming()
 
@@ -146,8 +157,4 @@ def _retry(milliseconds: tuple[int, int]) -> bytes:
 
 if TYPE_CHECKING:
     _: tuple[type[StreamForm], type[StreamForm]] = (PlainForm, EventSourceForm)
-    __: tuple[type[Framing], type[Framing], type[Framing]] = (
-        LineFraming,
-        EventFraming,
-        MessagesFraming,
-    )
+    __: tuple[type[Framing], ...] = (LineFraming, BytesFraming, EventFraming, MessagesFraming)

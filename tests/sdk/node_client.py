@@ -211,6 +211,7 @@ async def node_sdk(
 node_protobuf_sdk = partial(node_sdk, use_protobuf=True)
 sse_sdk = partial(node_sdk, transport="sse")
 http_stream_sdk = partial(node_sdk, transport="http_stream")
+http_stream_protobuf_sdk = partial(node_sdk, transport="http_stream", use_protobuf=True)
 
 
 if TYPE_CHECKING:

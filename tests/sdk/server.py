@@ -7,7 +7,13 @@ from typing import Any
 
 import pytest
 
-from tests.sdk.node_client import http_stream_sdk, node_protobuf_sdk, node_sdk, sse_sdk
+from tests.sdk.node_client import (
+    http_stream_protobuf_sdk,
+    http_stream_sdk,
+    node_protobuf_sdk,
+    node_sdk,
+    sse_sdk,
+)
 from tests.sdk.python_client import python_protobuf_sdk, python_sdk
 from tests.server_process import ServerProcess
 from tests.token_makers import SECRET
@@ -37,7 +43,11 @@ WEBSOCKETS = pytest.mark.parametrize(
 PROTOBUF = pytest.mark.parametrize(
     "sdk", [python_protobuf_sdk, node_protobuf_sdk], ids=["python", "node"]
 )
-STREAMS = pytest.mark.parametrize("sdk", [sse_sdk, http_stream_sdk], ids=["SSE", "HTTP stream"])
+STREAMS = pytest.mark.parametrize(
+    "sdk",
+    [sse_sdk, http_stream_sdk, http_stream_protobuf_sdk],
+    ids=["SSE", "HTTP stream", "HTTP stream in Protobuf"],
+)
 
 LONG = 3600.0
 """Seconds that a token lasts beyond any test."""
