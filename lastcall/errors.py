@@ -43,6 +43,8 @@ LastcallError
 
 from typing import ClassVar
 
+from lastcall.close_words import is_plain, may_close_with
+
 
 class LastcallError(Exception):
     """Every error that this package raises on purpose."""
@@ -52,7 +54,8 @@ class Disconnect(LastcallError):  # noqa: N818  (the field's word; it is no fail
     """Ends one connection with a close code and a reason.
 
     Codes below 3500 and 4000 to 4499 mean "come back", 3500 to 3999 and 4500 to 4999 "do not".
-    The reason is plain words, never empty and at most 123 bytes of UTF-8 (RFC 6455, 5.5.1).
+    The reason is plain words, never empty, never JSON, and at most 123 bytes of UTF-8 (RFC 6455,
+    5.5.1): SDKs misread anything else.
     """
 
     code: int
@@ -61,7 +64,17 @@ class Disconnect(LastcallError):  # noqa: N818  (the field's word; it is no fail
     """Whether the server lets go for reasons of its own: then the others are not told."""
 
     def __init__(self) -> None:
-        """Take the message from the class: its code and reason."""
+        """Take the message from the class: its code and reason.
+
+        Raises:
+            ValueError: no client could be told so.
+        """
+        if not may_close_with(self.code):
+            raise ValueError(f"{self.code} is no close code: your own are 4000 to 4999")
+        if not is_plain(self.reason):
+            raise ValueError(
+                f"{self.reason!r} is no reason: plain words, not JSON, of 1 to 123 bytes"
+            )
         super().__init__(f"{self.code} {self.reason}")
 
 

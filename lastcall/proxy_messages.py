@@ -7,13 +7,13 @@ import msgspec
 from msgspec import UNSET, Raw
 
 from lastcall.channel_options import Override
+from lastcall.close_words import is_plain
 from lastcall.errors import ClosedByApplication, LastcallError, Refused
 from lastcall.json_values import value_or_none
 from lastcall.protocol.centrifuge import Json
 from lastcall.verdicts import Edited, Identity, Permit
 
 _NO_REASON = "closed by the application"
-_REASON_BYTES = 123
 _ERRORS = range(400, 2000)
 _CLOSES = range(4000, 5000)
 
@@ -215,18 +215,9 @@ def _disconnected(why: _Disconnect) -> LastcallError:
     if why.code not in _CLOSES:
         return Unusable(f"the disconnect's code {why.code} is not between 4000 and 4999")
     reason = why.reason or _NO_REASON
-    if len(reason.encode()) > _REASON_BYTES or _is_json(reason):
+    if not is_plain(reason):
         return Unusable("the disconnect's reason has to be plain words of up to 123 bytes")
     return ClosedByApplication(why.code, reason)
-
-
-def _is_json(text: str) -> bool:
-    """Whether an SDK would read *text* as something else than words."""
-    try:
-        msgspec.json.decode(text)
-    except msgspec.MsgspecError:
-        return False
-    return True
 
 
 def _read[V](make: Callable[[], V]) -> V:

@@ -17,6 +17,7 @@ from msgspec import UNSET
 from lastcall.broker.base import StreamPosition
 from lastcall.channel_options import Override
 from lastcall.channels import Asked
+from lastcall.close_words import is_plain, may_close_with
 from lastcall.commands import Commands
 from lastcall.connection import Connection
 from lastcall.connection_manager import ConnectionManager
@@ -45,15 +46,11 @@ from lastcall.session import Stage
 from lastcall.session_channels import Grant, SessionChannels, Wish, seconds_until
 from lastcall.sessions import protocol_of, session_of
 from lastcall.subscribing import Gone
-from lastcall.websocket_frames import MAX_CONTROL, may_close_with
 
 logger = logging.getLogger(__name__)
 
 type Order = Subscribe | Unsubscribe | Disconnect | Refresh
 type Among = Iterable[Connection]
-
-MAX_REASON = MAX_CONTROL - 2
-"""Bytes in the reason of a close frame (RFC 6455, 5.5)."""
 
 
 class UserOrders:
@@ -243,14 +240,7 @@ def _require_closable(how: CloseReason) -> None:
     """Make sure that a client can be told so.
 
     Raises:
-        BadCommand: it cannot. SDKs misread a reason that is empty, or that is JSON.
+        BadCommand: it cannot.
     """
-    reason = how.reason.encode()
-    words = bool(how.reason.strip()) and how.reason.isprintable()
-    if not may_close_with(how.code) or not words or len(reason) > MAX_REASON:
+    if not (may_close_with(how.code) and is_plain(how.reason)):
         raise BadCommand
-    try:
-        msgspec.json.decode(reason)
-    except msgspec.MsgspecError:
-        return
-    raise BadCommand

@@ -17,11 +17,11 @@ from uvicorn.protocols.utils import (
     get_path_with_query_string,
 )
 
+from lastcall.close_words import may_close_with
 from lastcall.errors import ServerShutdown
 from lastcall.protocol.base import Message
 from lastcall.transport.framing import WEBSOCKET, deflate_framing
 from lastcall.uvicorn_handshake import Refusal, Upgrade, response, switching_protocols
-from lastcall.websocket_frames import may_close_with
 
 if TYPE_CHECKING:
     from uvicorn.config import Config

@@ -9,6 +9,7 @@ from codecs import utf_8_decode
 
 import msgspec
 
+from lastcall.close_words import may_close_with
 from lastcall.protocol.base import Message
 from lastcall.websocket_deflate import (
     InflatedTooBigError,
@@ -30,7 +31,6 @@ from lastcall.websocket_frames import (
     TOO_BIG,
     Header,
     ViolationError,
-    may_close_with,
     read_header,
     unmask,
 )

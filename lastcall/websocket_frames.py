@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+from lastcall.close_words import may_close_with
 from lastcall.protocol.base import Message
 from lastcall.websocket_deflate import deflate
 
@@ -121,14 +122,6 @@ def close_frame(code: int, reason: str = "") -> bytes:
         raise ValueError(f"close code {code} must not be sent")
     words = reason.encode("utf-8", "replace")[: MAX_CONTROL - 2].decode("utf-8", "ignore")
     return _frame(CLOSE, code.to_bytes(2) + words.encode())
-
-
-_REGISTERED = frozenset({1000, 1001, 1002, 1003, *range(1007, 1015)})
-
-
-def may_close_with(code: int) -> bool:
-    """Whether *code* may stand in a close frame (RFC 6455, 7.4, and the registry at IANA)."""
-    return code in _REGISTERED or 3000 <= code < 5000  # noqa: PLR2004  (libraries, applications)
 
 
 def _frame(opcode: int, payload: bytes) -> bytes:

@@ -36,6 +36,7 @@ LAYERS = (
         "values and promises",
         (
             "channel_options",
+            "close_words",
             "errors",
             "exit_status",
             "limit_settings",
