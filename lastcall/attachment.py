@@ -1,6 +1,6 @@
 """From a handshake to a connection: the checks, and the transport that the server allows."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import cast
 
@@ -25,6 +25,8 @@ from lastcall.worker import Worker
 
 PLAIN_TEXT = PlainText.name
 FULL_RETRY_AFTER = 5.0
+_FRAME_PINGS = "cf_ws_frame_ping_pong"
+"""Asked for in the URL by tools that answer WebSocket pings, and no others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,11 +47,15 @@ def negotiated(websocket: WebSocket) -> tuple[str, str | None]:
     for offered in websocket.scope.get("subprotocols", ()):
         if offered in {CentrifugeJson.name, CentrifugeProtobuf.name}:
             return offered, offered
-    # Made only where there is something in it: this is what every client comes through.
-    query = websocket.query_params if websocket.scope.get("query_string") else {}
+    query = _query(websocket)
     if "protobuf" in {query.get("format"), query.get("cf_protocol")}:
         return CentrifugeProtobuf.name, None
     return CentrifugeJson.name, None
+
+
+def _query(websocket: WebSocket) -> Mapping[str, str]:
+    # Made only where there is something in it: this is what every client comes through.
+    return websocket.query_params if websocket.scope.get("query_string") else {}
 
 
 async def attach(worker: Worker, websocket: WebSocket, terms: Terms) -> None:
@@ -66,6 +72,8 @@ async def attach(worker: Worker, websocket: WebSocket, terms: Terms) -> None:
         await _turn_away(websocket, terms, status)
         return
     connection = connection_of(worker, websocket, terms)
+    if connection.session is not None:
+        connection.session.has_frame_pings = _query(websocket).get(_FRAME_PINGS) == "true"
     worker.connections.expect_one()
     try:
         transport = await _transport(worker, websocket, connection, terms.subprotocol)

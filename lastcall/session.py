@@ -117,6 +117,8 @@ class Session(msgspec.Struct, omit_defaults=True):
     """Where these requests are taken to; empty: nowhere, the client speaks for itself."""
     only_listens: bool = False
     """Whether it says nothing after its connect, and answers no ping."""
+    has_frame_pings: bool = False
+    """Whether the server's WebSocket pings are enough for it, and it wants none of the protocol."""
     look_at: int = 0
     """When this worker looks next for what is due, by the beat; 0: never. It does not move."""
 

@@ -105,13 +105,13 @@ class SessionIdentity:
         ]
         # From here on in one tick with the reply.
         session.stage = Stage.CONNECTED
-        session.ping_at = self._first_ping()
+        session.ping_at = 0 if session.has_frame_pings else self._first_ping()
         go_live = self._session_channels.go_live
         return ConnectResult(
             client=session.client,
             version=lastcall.__version__,
-            ping=math.ceil(self._settings.ping_interval),
-            pong=not session.only_listens,
+            ping=0 if session.has_frame_pings else math.ceil(self._settings.ping_interval),
+            pong=not (session.only_listens or session.has_frame_pings),
             expires=session.expire_at != 0,
             ttl=seconds_until(session.expire_at, self._clock()),
             data=json_value(claims.data),

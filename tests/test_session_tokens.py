@@ -11,7 +11,7 @@ from lastcall import Lastcall
 from lastcall.broker.base import StreamPosition
 from lastcall.channel_options import ChannelOptions
 from lastcall.tokens import make_token
-from tests.session_client import SessionClient, serving, session
+from tests.session_client import PATH, SessionClient, serving, session
 
 pytestmark = pytest.mark.usefixtures("run_dir")
 
@@ -201,6 +201,18 @@ def test_pings_have_to_be_answered(
     assert speaker.hear() == {}
     clock.pass_seconds(client, 9)
     assert speaker.closed() == (3012, "no pong")
+
+
+def test_tool_that_answers_websocket_pings_only_gets_no_others(
+    lastcall: Lastcall, client: TestClient
+) -> None:
+    clock = Clock(lastcall)
+    with session(client, f"{PATH}?cf_ws_frame_ping_pong=true") as tool:
+        assert not {"ping", "pong"} & set(tool.connect(token=token(sub="ann")))
+        clock.pass_seconds(client, 60)
+        assert tool.ask("unsubscribe", channel="room:a") == {}
+        tool.say({})
+        assert tool.closed() == (3501, "bad request")
 
 
 def test_who_never_says_who_it_is_is_let_go(lastcall: Lastcall, client: TestClient) -> None:
