@@ -70,12 +70,14 @@ async def test_clients_are_served_and_let_go_with_codes(name: str) -> None:
 
 @pytest.mark.parametrize("name", DRAINING)
 async def test_clients_are_told_served_and_closed(name: str) -> None:
-    with run(name, shutdown_timeout=2, shutdown_notice_interval=0.5) as server:
+    # On a busy machine all that happens before the limit takes longer as well.
+    limit = 2 * slowness()
+    with run(name, shutdown_timeout=limit, shutdown_notice_interval=0.5) as server:
         async with clients(server.websocket_url, 2) as (first, second):
             started = time.monotonic()
             server.send_signal(signal.SIGTERM)
             await first.hear(SHUTDOWN_NOTICE)
-            assert time.monotonic() - started < 1 * slowness()
+            assert time.monotonic() - started < limit / 2
             await second.send("still here")
             await first.hear("still here")
             await first.hear(SHUTDOWN_NOTICE, times=3)
