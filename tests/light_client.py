@@ -80,7 +80,7 @@ class LightClient:
 
     def has_heard(self, channel: str, text: str) -> bool:
         """Whether something with *text* in it was heard in *channel*."""
-        return any(text in str(data) for data in self.heard[channel].data)
+        return any(text in str(data) for data in reversed(self.heard[channel].data))
 
     async def _begin(self, websocket: ClientConnection) -> None:
         await self._say(websocket, {"id": self._next_id(), "connect": {}})

@@ -1,17 +1,18 @@
-"""`python -m benchmarks.deploys`: restart, interrupt, kill; print the table, keep the figures."""
+"""`python -m benchmarks.deploys`: restart, interrupt, kill, burn; print the table, keep figures."""
 
 import argparse
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 
-from benchmarks.deploys import chaos, interruptions, restarts, upgrades
+from benchmarks.deploys import chaos, fire, interruptions, restarts, upgrades
 from benchmarks.deploys.crowd import build_crowd
 from benchmarks.deploys.page import PAGE, render, targets
 from benchmarks.deploys.releases import build_releases
 from benchmarks.deploys.results import Part, newest_parts, say
 
-PARTS = ("restarts", "upgrades", "interruptions", "chaos")
+PARTS = ("restarts", "upgrades", "interruptions", "chaos", "fire")
 
 
 def main() -> None:
@@ -23,6 +24,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=60, help="of chaos, at most")
     parser.add_argument("--go-on", action="store_true", help="with the chaos that was kept last")
     parser.add_argument("--times", type=int, default=20, help="of each interruption")
+    parser.add_argument("--burn", type=float, default=5, help="minutes of fire")
     parser.add_argument("--seed", type=int, default=time.time_ns() % 1_000_000)
     parser.add_argument("--write", action="store_true", help="keep the figures, and write the page")
     parser.add_argument("--page", action="store_true", help="only write the page")
@@ -77,11 +79,19 @@ def measure_chaos(program: Path, asked: argparse.Namespace) -> Part:
     return chaos.measure(program, rounds, asked.seed, asked.minutes, before)
 
 
+def measure_fire(_program: Path, asked: argparse.Namespace) -> Part:
+    """Whoever is cut off comes back and misses nothing, or is told."""
+    scale = fire.QUICK if asked.quick else replace(fire.Scale(), minutes=asked.burn)
+    with tempfile.TemporaryDirectory(prefix="lcf-") as directory:
+        return fire.measure(Path(directory), scale, asked.seed)
+
+
 _MEASURES = {
     "restarts": measure_restarts,
     "upgrades": measure_upgrades,
     "interruptions": measure_interruptions,
     "chaos": measure_chaos,
+    "fire": measure_fire,
 }
 
 main()
