@@ -17,13 +17,15 @@ from tests.stream_client import PATIENCE, StreamServer, streaming
 
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("run_dir")]
 
+# What is in it is made when it is imported: no checker of types can know.
+schema: Any = compiled
 STREAM = "/connection/http_stream"
 BINARY = {"content-type": "application/octet-stream"}
 ROOM = ChannelOptions(history_size=10, force_recovery=True)
 
 
 def command(**fields: Any) -> bytes:
-    encoded: bytes = ParseDict(fields, compiled.Command()).SerializeToString()
+    encoded: bytes = ParseDict(fields, schema.Command()).SerializeToString()
     return delimited(encoded)
 
 
@@ -43,8 +45,10 @@ class Reader:
             while True:
                 while self._heard:
                     if data := self._heard.pop(0):
-                        reply = compiled.Reply.FromString(data)
-                        return MessageToDict(reply, preserving_proto_field_name=True)
+                        reply = schema.Reply.FromString(data)
+                        said: dict[str, Any]
+                        said = MessageToDict(reply, preserving_proto_field_name=True)
+                        return said
                 self._heard = list(messages_in(await anext(self._chunks)))
 
     async def connected(self) -> dict[str, Any]:
@@ -53,7 +57,7 @@ class Reader:
         return result
 
     async def say(self, data: bytes, **session: str) -> int:
-        request = compiled.EmulationRequest(data=data, **self.session | session)
+        request = schema.EmulationRequest(data=data, **self.session | session)
         return await self.post(request.SerializeToString())
 
     async def post(self, body: bytes) -> int:
