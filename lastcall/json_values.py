@@ -10,6 +10,8 @@ from lastcall.errors import BadCommand
 from lastcall.protocol.centrifuge import Json
 from lastcall.protocol.centrifuge_json import in_one_line
 
+_VALUE = msgspec.json.Decoder(Raw)
+
 
 def one_value(value: Json) -> bytes:
     """A JSON value as it goes into lines.
@@ -33,7 +35,7 @@ def value_or_none(value: Json, encoded: str) -> Json:
     data = decode_base64(encoded)
     if not is_json(data):
         raise BadCommand
-    return Raw(data)
+    return Raw(in_one_line(Raw(data)))
 
 
 def decode_base64(text: str) -> bytes:
@@ -49,10 +51,10 @@ def decode_base64(text: str) -> bytes:
 
 
 def is_json(data: bytes) -> bool:
-    """Whether *data* is one JSON value on one line."""
+    """Whether *data* is one JSON value, in UTF-8."""
     try:
         data.decode()
-        msgspec.json.decode(data)
+        _VALUE.decode(data)
     except (ValueError, RecursionError, msgspec.MsgspecError):
         return False
-    return b"\n" not in data and b"\r" not in data
+    return True

@@ -28,7 +28,7 @@ from lastcall.protocol.centrifuge import (
     PresenceResult,
     PresenceStatsResult,
 )
-from lastcall.protocol.centrifuge_json import CentrifugeJson
+from lastcall.protocol.centrifuge_json import CentrifugeJson, in_one_line
 from lastcall.revocations import TokenRevocation, UserRevocation
 from lastcall.revoking import Revoking
 from lastcall.rulebook import Rulebook
@@ -256,4 +256,4 @@ def _payload(request: Publish | Broadcast) -> tuple[bytes, Kind]:
     if not request.b64data:
         return one_value(request.data), Kind.JSON
     data = decode_base64(request.b64data)
-    return (data, Kind.JSON) if is_json(data) else (data, Kind.BINARY)
+    return (in_one_line(Raw(data)), Kind.JSON) if is_json(data) else (data, Kind.BINARY)

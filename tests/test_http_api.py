@@ -184,7 +184,7 @@ def test_line_breaks_in_data_do_not_reach_lines(client: TestClient, api: Caller)
         (b'{"a":1}', {"a": 1}),
         (b"\x00\xff", {"b64data": "AP8="}),
         (b"[" * 3000, {"b64data": base64.b64encode(b"[" * 3000).decode()}),
-        (b'{\n"a":1}', {"b64data": base64.b64encode(b'{\n"a":1}').decode()}),
+        (b'{\n"a":1}', {"a": 1}),
     ],
 )
 def test_base64_stands_for_bytes(

@@ -85,7 +85,7 @@ def test_user_hears_a_channel_from_now_on(client: TestClient, api: Caller) -> No
 
 def test_subscription_is_seen_in_presence_with_its_info(client: TestClient, api: Caller) -> None:
     with user(client, "7") as one:
-        api.call("subscribe", user="7", channel="room:a", b64info="eyJuIjoxfQ==")
+        api.call("subscribe", user="7", channel="room:a", b64info="ewoibiI6MX0=")
         hears(one, "subscribe", "room:a")
         (present,) = api.call("presence", channel="room:a")["presence"].values()
 

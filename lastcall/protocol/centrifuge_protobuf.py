@@ -14,6 +14,7 @@ from msgspec.structs import replace
 from lastcall.broker.base import Publication
 from lastcall.deltas import Deltas
 from lastcall.errors import BadRequest, Disconnect, Refused
+from lastcall.json_values import is_json
 from lastcall.protocol.base import Command, Message, SessionProtocol
 from lastcall.protocol.centrifuge import (
     METHODS,
@@ -46,7 +47,7 @@ from lastcall.protocol.centrifuge import (
     told_by,
 )
 from lastcall.protocol.centrifuge_json import DELTA, CentrifugeJson
-from lastcall.protocol.protobuf_schema import SUB_REFRESHED, decoded, encoded, is_json
+from lastcall.protocol.protobuf_schema import SUB_REFRESHED, decoded, encoded
 from lastcall.protocol.protobuf_wire import (
     Value,
     WireError,

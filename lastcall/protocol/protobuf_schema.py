@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 from msgspec import UNSET, Raw
 
+from lastcall.json_values import is_json
 from lastcall.protocol.centrifuge import (
     ClientIdentity,
     Connect,
@@ -48,7 +49,6 @@ from lastcall.protocol.protobuf_wire import (
 )
 
 _SIGN, _WORD = 2**63, 2**64
-_VALUE = msgspec.json.Decoder(Raw)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,16 +93,6 @@ def _signed(value: Value) -> int:
 def _json(value: Value) -> Json:
     data = _bytes(value)
     return Raw(data if is_json(data) else bytes_as_json(data)) if data else UNSET
-
-
-def is_json(data: bytes) -> bool:
-    """Whether *data* is one JSON value, in UTF-8."""
-    try:
-        data.decode()
-        _VALUE.decode(data)
-    except (ValueError, RecursionError, msgspec.MsgspecError):
-        return False
-    return True
 
 
 TEXT = Kind(_text, lambda field, value: bytes_field(field, value.encode()))
