@@ -9,6 +9,7 @@ import asyncio
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager, suppress
@@ -18,11 +19,14 @@ from typing import TYPE_CHECKING, Any
 
 from lastcall.host import AsgiHost, Host, OnServerStop, OnSignal
 from lastcall.process_identity import ProcessIdentity
+from lastcall.stop_limit import StopLimit
 
 LOOK_EVERY = 0.05
 """Seconds between looks for the listeners; hypercorn has no event for them."""
 ALL_STOPPED = 0.5
 """Seconds in which every worker has heard of the stop: they ask ten times a second."""
+LAST_ANSWERS = 1.0
+"""Seconds that clients have to answer their close before hypercorn cancels what serves them."""
 
 
 class HypercornHost(AsgiHost):
@@ -64,6 +68,15 @@ class HypercornHost(AsgiHost):
             watch.cancel()
             if is_ours:
                 loop.remove_signal_handler(signal.SIGTERM)
+
+    def stop_limits(self) -> list[StopLimit]:
+        """Hypercorn's own time-out, where it does not begin with the end of the last connection."""
+        loop, timeout = asyncio.get_running_loop(), self._local("config").graceful_timeout
+        # It waits for the connections of its listeners first, which only asyncio's own can.
+        if isinstance(loop, asyncio.BaseEventLoop) and sys.version_info >= (3, 12, 1):
+            return []
+        seconds = max(0.0, float(timeout) - LAST_ANSWERS)
+        return [StopLimit(seconds, "hypercorn's --graceful-timeout", kills=False)]
 
     def stop(self, *, now: bool, within: float = 0) -> None:  # noqa: ARG002  (it knows one way only)
         """End this worker, unless that is what hypercorn is doing already."""
