@@ -124,10 +124,11 @@ class Replacements:
             self.generation += 1
             self._begin(places, Kind.RELOAD, now)
         else:
-            worn = [place for place in places if place.is_worn(now)]
-            if worn:
-                worn[0].recycle_after = now + worn[0].backoff.after(0)  # if this one fails
-                self._begin(worn[:1], Kind.RECYCLE, now)
+            # Who has waited longest: a short lifetime in the first place starves no other one.
+            oldest = min(places, key=lambda place: place.worn_at, default=None)
+            if oldest is not None and oldest.worn_at <= now:
+                oldest.recycle_after = now + oldest.backoff.after(0)  # if this one fails
+                self._begin([oldest], Kind.RECYCLE, now)
 
     def begin_upgrade(self, now: float) -> Deploy:
         """Write down that another master is started; nothing else begins until that is decided."""

@@ -163,10 +163,12 @@ class Place:
     backoff: Backoff = field(default_factory=Backoff)
     recycle_after: float = -math.inf
 
-    def is_worn(self, now: float) -> bool:
-        """Whether it is time that another worker stands here."""
-        worn_at = math.inf if self.worker is None else self.worker.worn_at
-        return max(worn_at, self.recycle_after) <= now
+    @property
+    def worn_at(self) -> float:
+        """From when on another worker should stand here; not while this one is starting."""
+        if self.worker is None or not self.worker.ready:
+            return math.inf
+        return max(self.worker.worn_at, self.recycle_after)
 
 
 def how_it_ended(worker: WorkerProcess) -> str:

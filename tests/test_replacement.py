@@ -57,6 +57,34 @@ def test_new_workers_start_in_turn_while_others_serve(workers: Workers) -> None:
     assert [place.worker for place in three] == [workers.started[n] for n in (0, 1, 2)]
 
 
+def test_of_those_that_are_due_the_one_goes_first_that_has_waited_longest(
+    workers: Workers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(WorkerProcess, "retire", lambda _: None)
+    replacements = Replacements(workers, WorkerLimits(), 1)
+    two = places(2)
+    for place, worn_at in zip(two, (5.0, 4.0), strict=True):
+        place.worker = workers(generation=1, now=0)
+        place.worker.worn_at = worn_at
+    replacements.step(two, now=6)
+    assert len(workers.started) == 2  # nobody is replaced before it has served
+
+    for worker in workers.started:
+        worker.ready = True
+    replacements.step(two, now=3)
+    assert len(workers.started) == 2
+
+    replacements.step(two, now=6)
+    workers.started[2].ready = True
+    workers.started[2].worn_at = 7
+    replacements.step(two, now=8)
+    assert two[1].worker is workers.started[2]
+    replacements.step(two, now=8)
+    workers.started[3].ready = True
+    replacements.step(two, now=8)
+    assert two[0].worker is workers.started[3]
+
+
 def test_who_is_not_ready_in_time_keeps_the_others_from_being_started(
     workers: Workers, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -18,7 +18,7 @@ from tests.server_process import ServerProcess, run_server
 from tests.uvicorn_host import HANDSHAKE
 from tests.websocket_bytes import FIN, frame
 from tests.whole.moving import NumberedTalk, clients_of, gone, until
-from tests.whole.test_workers import MASTERS
+from tests.whole.test_workers import MASTERS, OWN
 
 pytestmark = [pytest.mark.anyio, pytest.mark.whole]
 
@@ -92,6 +92,25 @@ async def test_a_master_that_replaces_its_workers_disconnects_nobody(
         assert server.wait(10) == 0
         assert server.leftovers() == []
         assert "Traceback" not in server.log
+
+
+@pytest.mark.parametrize("limit", ["--max-lifetime", "--limit-max-requests"])
+async def test_a_worker_that_is_recycled_disconnects_nobody(limit: str) -> None:
+    """Its age, or so many requests, are no reason for its clients to go."""
+    command = (*OWN, limit, "10")
+    with run_server(command=command, workers=2, shutdown_timeout=60, **QUIET) as server:
+        async with clients(server.websocket_url, 12) as connected:
+            await all_here(connected)
+            before = set(server.worker_pids())
+
+            def is_gone() -> bool:
+                server.health("live")
+                return not before <= {*server.records(), *server.records("DONE")}
+
+            await until(is_gone, server, 90)
+            await all_hear(connected, "after all")
+            assert not any(SHUTDOWN_NOTICE in client.heard for client in connected)
+        assert "clients over to worker" in server.log
 
 
 async def test_a_full_stop_is_no_ping_pong() -> None:
