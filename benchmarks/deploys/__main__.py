@@ -11,6 +11,7 @@ from benchmarks.deploys.crowd import build_crowd
 from benchmarks.deploys.page import PAGE, render, targets
 from benchmarks.deploys.releases import build_releases
 from benchmarks.deploys.results import Part, newest_parts, say
+from benchmarks.deploys.rounds import Rounds
 
 PARTS = ("restarts", "upgrades", "interruptions", "chaos", "fire")
 
@@ -75,7 +76,9 @@ def measure_chaos(program: Path, asked: argparse.Namespace) -> Part:
     before = None
     if asked.go_on:
         (kept,) = (part for part in newest_parts() if part.name == "chaos")
-        before = chaos.Tally.kept(kept.figures)
+        if not kept.figures:
+            raise SystemExit(f"the chaos of {kept.date} has no figures to go on with")
+        before = Rounds.kept(kept.figures)
     return chaos.measure(program, rounds, asked.seed, asked.minutes, before)
 
 

@@ -12,10 +12,8 @@ import random
 import signal
 import subprocess
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +22,13 @@ from benchmarks.deploys.interruptions import sequencer
 from benchmarks.deploys.processes import client_ports, process_with
 from benchmarks.deploys.restarts import OWN, STOCK, Scale, served
 from benchmarks.deploys.results import Outcome, Part, say
+from benchmarks.deploys.rounds import Rounds
 from lastcall.errors import InsufficientState, ServerShutdown
 from tests.server_process import ServerProcess
 
-RUNNERS = {"lastcall serve": OWN, "uvicorn": STOCK}
+RUNNERS = {"lastcall serve": OWN, "uvicorn": (*STOCK[:-1], "20")}
+"""The stock master may ask a worker how it is in the moment of its death; then it waits so long for
+the answer, before it looks at anybody."""
 SCALE = Scale(workers=3, clients=120, rooms=4, rate=200)
 SETTINGS: dict[str, Any] = {"shutdown_timeout": 4, "shutdown_notice_interval": 1}
 ROUNDS_OF_A_LIFE = 8
@@ -39,44 +40,7 @@ class BrokenPromiseError(Exception):
     """Something happened that never may; says what, and how to see it again."""
 
 
-@dataclass(slots=True)
-class Tally:
-    """What the rounds came to."""
-
-    rounds: Counter[str] = field(default_factory=Counter)
-    """By what was done, and to whom."""
-    undisturbed: int = 0
-    """Clients, summed over the rounds."""
-    closed: Counter[int] = field(default_factory=Counter)
-    reset: int = 0
-    heard: int = 0
-    longest_recovery: float = 0.0
-    """Seconds from a death until all workers were ready again."""
-    longest_stop: float = 0.0
-    """Seconds from the last signal until every process was gone."""
-
-    @classmethod
-    def kept(cls, figures: dict[str, Any]) -> "Tally":
-        """Go on with what `figures` gave."""
-        closed = Counter({int(code): count for code, count in figures["closed"].items()})
-        return cls(**{**figures, "rounds": Counter(figures["rounds"]), "closed": closed})
-
-    @property
-    def figures(self) -> dict[str, Any]:
-        """All of it, for a file."""
-        return {**asdict(self), "rounds": dict(self.rounds), "closed": dict(self.closed)}
-
-    def add(self, what: str, report: Report) -> None:
-        """Count a round."""
-        self.rounds[what] += 1
-        self.undisturbed += report.clients
-        self.reset += report.codes[CUT]
-        self.closed += report.codes
-        del self.closed[CUT]
-        self.heard += report.heard
-
-
-def live(runner: str, program: Path, rounds: int, seed: int, tally: Tally) -> None:
+def live(runner: str, program: Path, rounds: int, seed: int, done: Rounds) -> None:
     """One server's life of *rounds* rounds.
 
     Raises:
@@ -84,7 +48,7 @@ def live(runner: str, program: Path, rounds: int, seed: int, tally: Tally) -> No
     """
     chance = random.Random(seed)  # noqa: S311  (a schedule, not a secret)
     with served(RUNNERS[runner], program, SCALE, **SETTINGS) as (server, crowd):
-        life = _Life(runner, server, crowd, chance, tally)
+        life = _Life(runner, server, crowd, chance, done)
         try:
             for _ in range(rounds - 1):
                 life.round()
@@ -99,16 +63,18 @@ class _Life:
     """A server, its crowd, and what has been done to them."""
 
     def __init__(
-        self, runner: str, server: ServerProcess, crowd: Crowd, chance: random.Random, tally: Tally
+        self, runner: str, server: ServerProcess, crowd: Crowd, chance: random.Random, done: Rounds
     ) -> None:
         self.history: list[str] = []
         self._runner = runner
         self._server = server
         self._crowd = crowd
         self._chance = chance
-        self._tally = tally
+        self._done = done
         self._mortal: set[int] = set()
         """Ports of clients of processes that were killed in this round: they may be reset."""
+        self._leaving: set[int] = set()
+        """Workers that were killed or told to leave in this round."""
 
     def round(self) -> None:
         """Tell workers to leave, and kill or stop somebody in the middle of it."""
@@ -116,6 +82,7 @@ class _Life:
         self._begin()
         ready = server.worker_pids()
         leaving = self._tell_to_leave(ready)
+        self._leaving |= leaving
         victim = self._victim(ready, leaving)
         role = "sender" if victim in leaving else "receiver"
         since = time.monotonic()
@@ -131,8 +98,9 @@ class _Life:
             self._kill(victim)
             what = f"{role} killed"
         self._until(self._has_recovered)
-        recovery = time.monotonic() - since
-        self._tally.longest_recovery = max(self._tally.longest_recovery, recovery)
+        seconds = time.monotonic() - since
+        self._done.recovered(self._runner, seconds)
+        say(f"{self._runner}: {what}, all are ready after {seconds:.1f} s")
         self._judge(what)
 
     def end(self) -> None:
@@ -152,6 +120,7 @@ class _Life:
             self._crowd.connect(missing)
             self._crowd.report()
         self._mortal.clear()
+        self._leaving.clear()
         self.history.clear()
         time.sleep(self._chance.uniform(0, 0.2))
 
@@ -189,11 +158,14 @@ class _Life:
             os.kill(pid, signal.SIGSTOP)  # so that nothing changes hands while we look
             self._mortal |= client_ports(pid, self._server.port)
             os.kill(pid, signal.SIGKILL)
+            self._leaving.add(pid)
 
     def _has_recovered(self) -> bool:
         """Whether as many workers serve as should, and nothing of the others is left."""
-        server = self._server
-        states = [record.get("state") for record in server.records().values()]
+        server, records = self._server, self._server.records()
+        states = [record.get("state") for record in records.values()]
+        if self._leaving & {*records}:  # a file outlives its worker for a moment
+            return False
         if states != ["ready"] * SCALE.workers or server.records("DONE"):
             return False
         return not self._stale()
@@ -208,7 +180,7 @@ class _Life:
         """Whether every client was treated as promised."""
         missing = self._crowd.settle()
         report = self._crowd.report()
-        self._tally.add(f"{self._runner}: {what}", report)
+        self._done.add(f"{self._runner}: {what}", report)
         assert not missing, f"{missing} messages never came to clients that nobody disturbed"
         assert not report.lost, f"lost: {report}"
         self._judge_ends(report)
@@ -247,12 +219,14 @@ class _Life:
     def _end_soon(self, what: str, stranger: "subprocess.Popen[bytes] | None") -> None:
         server, since = self._server, time.monotonic()
         self._until(server.group_is_gone)
-        self._tally.longest_stop = max(self._tally.longest_stop, time.monotonic() - since)
+        seconds = time.monotonic() - since
+        self._done.gone(self._runner, seconds)
+        say(f"{self._runner}: {what}, all are gone after {seconds:.1f} s")
         assert stranger is None or stranger.poll() is None, "a stranger was told to stop"
         server.wait(1)
         assert not server.leftovers(), f"left behind: {server.leftovers()}"
         report = self._crowd.report()
-        self._tally.add(f"{self._runner}: {what}", report)
+        self._done.add(f"{self._runner}: {what}", report)
         assert not report.clients, f"nobody serves them, and nobody closed them: {report}"
         self._judge_ends(report)
 
@@ -271,8 +245,8 @@ def lives(
     rounds: int,
     seed: int,
     minutes: float = math.inf,
-    before: Tally | None = None,
-) -> Tally:
+    before: Rounds | None = None,
+) -> Rounds:
     """As many servers as it takes for *rounds* rounds, under masters of either kind in turns.
 
     No new one begins after so many *minutes*. What was done *before* counts.
@@ -280,46 +254,46 @@ def lives(
     Raises:
         BrokenPromiseError: something happened that never may.
     """
-    tally, runners = before or Tally(), list(RUNNERS)
+    done, runners = before or Rounds(), list(RUNNERS)
     end = time.monotonic() + 60 * minutes
-    while (left := rounds - tally.rounds.total()) > 0 and time.monotonic() < end:
-        number = seed + tally.rounds.total()
-        live(runners[0], program, min(left, ROUNDS_OF_A_LIFE), number, tally)
+    while (left := rounds - done.count) > 0 and time.monotonic() < end:
+        number, since = seed + done.count, time.monotonic()
+        live(runners[0], program, min(left, ROUNDS_OF_A_LIFE), number, done)
         runners.reverse()
-        say(f"{tally.rounds.total()} of {rounds} rounds")
-    return tally
+        done.seconds += time.monotonic() - since
+        say(f"{done.count} of {rounds} rounds, {done.seconds / done.count:.1f} s each")
+    return done
 
 
 def measure(
-    program: Path, rounds: int, seed: int, minutes: float, before: Tally | None = None
+    program: Path, rounds: int, seed: int, minutes: float, before: Rounds | None = None
 ) -> Part:
     """Go through *rounds* rounds, those *before* included, and judge."""
     try:
-        tally = lives(program, rounds, seed, minutes, before)
+        done = lives(program, rounds, seed, minutes, before)
     except BrokenPromiseError as error:
         say(str(error))
         raise
-    closed = ", ".join(f"{count} with {code}" for code, count in sorted(tally.closed.items()))
+    closed = ", ".join(f"{count} with {code}" for code, count in sorted(done.closed.items()))
     outcomes = [
         Outcome(
             f"{rounds} rounds of kill -9 in the middle of a hand-over: every client "
             "undisturbed, closed in order, or reset with the killed process that had it; no "
             "process and no file is left, nothing hangs, the master is told and no stranger",
-            f"{tally.rounds.total()} rounds: "
-            f"undisturbed {tally.undisturbed:,}, closed {closed or 'none'}, reset {tally.reset:,}; "
-            f"of {tally.heard:,} messages none lost, doubled or out of order; all workers ready "
-            f"again within {tally.longest_recovery:.1f} s, everything gone within "
-            f"{tally.longest_stop:.1f} s",
-            reached=tally.rounds.total() >= rounds,
+            f"{done.count} rounds: "
+            f"undisturbed {done.undisturbed:,}, closed {closed or 'none'}, reset {done.reset:,}; "
+            f"of {done.heard:,} messages none lost, doubled or out of order; {done.longest}",
+            reached=done.count >= rounds,
         )
     ]
     notes = _NOTES.format(
-        kinds=", ".join(f"{count} {what}" for what, count in sorted(tally.rounds.items())),
+        kinds=", ".join(f"{count} {what}" for what, count in sorted(done.kinds.items())),
         scale=SCALE,
         timeout=SETTINGS["shutdown_timeout"],
+        each=done.seconds / max(1, done.count),
     )
-    command = f"scripts/bench deploys chaos --seed {seed}"
-    return Part("chaos", outcomes, command, notes, tally.figures)
+    command = f"scripts/bench deploys chaos --seed {seed}" + (" --go-on" if before else "")
+    return Part("chaos", outcomes, command, notes, done.figures)
 
 
 _NOTES = """\
@@ -329,6 +303,7 @@ _NOTES = """\
   SIGHUP; a quarter of a second later, give or take a tenth, a worker on either side of the
   hand-over is killed, or stopped for up to two seconds. A server's last round is a stop with a
   kill in it, or the master's own death, after which a stranger gets the master's pid.
+- A round took {each:.0f} s, its part of the server's start and end included.
 - Whose a client was when its worker was killed is read from the kernel. A reset of anybody else
   would be a failure, and so would be any message that an undisturbed client did not get, or got
   twice.

@@ -60,9 +60,9 @@ def test_a_stop_in_the_middle_of_something_is_acted_on(program: Path, number: in
 
 
 def test_a_sudden_death_in_the_middle_of_a_handover_harms_nobody_else(program: Path) -> None:
-    tally = lives(program, ROUNDS, SEED)
-    assert tally.rounds.total() == ROUNDS
-    assert tally.heard > 0
+    done = lives(program, ROUNDS, SEED)
+    assert done.count == ROUNDS
+    assert done.heard > 0
 
 
 def test_page_says_what_the_newest_figures_say() -> None:
