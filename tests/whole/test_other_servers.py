@@ -11,6 +11,7 @@ import pytest
 from lastcall.settings import SHUTDOWN_NOTICE
 from tests.clients import Client, clients
 from tests.server_process import ServerProcess, run_server, slowness, wait_until
+from tests.whole.moving import until
 
 pytestmark = [pytest.mark.anyio, pytest.mark.whole]
 
@@ -207,6 +208,28 @@ async def test_several_workers_share_their_channels_and_stop(name: str) -> None:
             server.send_signal(signal.SIGTERM)
             for client in connected:
                 await client.hear(SHUTDOWN_NOTICE)
+        server.wait(5)
+        leaves_nothing(server)
+
+
+async def test_gunicorn_replaces_its_workers_and_disconnects_nobody() -> None:
+    """It stops the old ones while the next ones start: clients may be told, but are moved then."""
+    with run("gunicorn", workers=2, shutdown_timeout=60, announcements=False) as server:
+        async with clients(server.websocket_url, 8) as connected:
+            before = {*server.worker_pids()}
+            server.send_signal(signal.SIGHUP)
+
+            def are_new() -> bool:
+                there = {*server.records(), *server.records("DONE")}
+                return len(server.worker_pids()) == 2 and not before & there
+
+            await until(are_new, server)
+            await connected[0].send("after all")
+            for client in connected:
+                await client.hear("after all")
+            assert spread(server) == 8
+            assert "clients over to worker" in server.log
+            server.send_signal(signal.SIGTERM)
         server.wait(5)
         leaves_nothing(server)
 
