@@ -26,7 +26,7 @@ from lastcall.server_status import (
     master_of,
     workers_of,
 )
-from lastcall.settings_source import configured_run_dir
+from lastcall.settings_file import configured_run_dir
 
 LOOK_AGAIN = 0.2
 """Seconds between two looks at a reload that was asked for."""
@@ -229,8 +229,17 @@ def _fail(reason: object) -> NoReturn:
     raise SystemExit(FAILED)
 
 
+COMMANDS = (status, reload, upgrade, scale, stop) if os.name == "posix" else ()
+
+
 def register(app: typer.Typer) -> None:
     """Add the commands to the command line."""
-    if os.name == "posix":
-        for command in (status, reload, upgrade, scale, stop):
-            app.command()(command)
+    for command in COMMANDS:
+        app.command()(command)
+
+
+def main() -> None:
+    """Run a command line that has nothing but these."""
+    app = typer.Typer(name="lastcall", pretty_exceptions_enable=False)
+    register(app)
+    app()

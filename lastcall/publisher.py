@@ -24,7 +24,7 @@ from lastcall.broker.bus_messages import (
 from lastcall.errors import BrokerUnavailable
 from lastcall.payload import Payload, encode
 from lastcall.run_directory import all_below
-from lastcall.settings_source import configured_run_dir
+from lastcall.settings_file import configured_run_dir
 from lastcall.stream_log import Append
 from lastcall.worker_coordinator import records_in
 

@@ -5,10 +5,8 @@ import logging
 import os
 import re
 import sys
-import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, NoReturn, overload
 
 from pydantic import ValidationError
@@ -20,11 +18,10 @@ from lastcall.exit_status import CANNOT_START
 from lastcall.host import FAMILY_VARIABLE, MASTER_VARIABLE, UPGRADE_VARIABLE
 from lastcall.setting_values import BrokenRule, allowed, from_json, is_secret
 from lastcall.settings import PREFIX, Settings
+from lastcall.settings_file import CONFIG, read_settings_file
 
 logger = logging.getLogger("lastcall")
 
-CONFIG = "LASTCALL_CONFIG"
-DEFAULT_FILE = "lastcall.toml"
 NOT_SETTINGS = frozenset({CONFIG, FAMILY_VARIABLE, MASTER_VARIABLE, UPGRADE_VARIABLE})
 """Variables with our prefix that are no settings."""
 
@@ -84,15 +81,6 @@ def settings_or_exit[S: Settings](kind: type[S], /, **overrides: object) -> S:
         return load_settings(kind, **overrides)
     except SettingsError as error:
         cannot_start(error)
-
-
-def configured_run_dir() -> Path | None:
-    """The run directory by environment and file, whatever else there may be wrong with them."""
-    try:
-        value = given(Settings, {}).get("run_dir")
-    except SettingsError:
-        return None
-    return None if value is None else Path(str(value.value)).expanduser()
 
 
 def _sentence(kind: type[Settings], error: ValidationError, values: dict[str, Given]) -> str:
@@ -169,7 +157,7 @@ def without_password(value: object) -> object:
 
 def _from_file(fields: Fields) -> dict[str, Given]:
     found = {}
-    path, table = _read_file()
+    path, table = read_settings_file()
     for key, value in table.items():
         if key not in fields:
             asked = key.lower().removeprefix(PREFIX.lower())
@@ -179,21 +167,6 @@ def _from_file(fields: Fields) -> dict[str, Given]:
             )
         found[key] = Given(value, f"{key} in {path}")
     return found
-
-
-def _read_file() -> tuple[str, dict[str, Any]]:
-    named = os.environ.get(CONFIG)
-    path = named or DEFAULT_FILE
-    try:
-        return path, tomllib.loads(Path(path).expanduser().read_text("utf-8"))
-    except FileNotFoundError:
-        if named:
-            raise SettingsError(f"{CONFIG} is {path!r}, but there is no such file") from None
-        return path, {}
-    except OSError as error:
-        raise SettingsError(f"{path} cannot be read: {error.strerror}") from error
-    except ValueError as error:
-        raise SettingsError(f"{path} is not a TOML file: {error}") from error
 
 
 def _from_environment(fields: Fields) -> dict[str, Given]:

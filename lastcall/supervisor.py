@@ -21,7 +21,7 @@ from lastcall.process_identity import ProcessIdentity
 from lastcall.restart_policy import Stop, StopRequests, WorkerLimits
 from lastcall.run_directory import RunDirectory, default_base
 from lastcall.server_status import drain_of
-from lastcall.settings_source import configured_run_dir
+from lastcall.settings_file import configured_run_dir
 from lastcall.succession import Predecessor, Succession
 from lastcall.systemd_notify import notify
 from lastcall.upgrade import UpgradeToken

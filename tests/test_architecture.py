@@ -7,9 +7,13 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeGuard
 
 import pytest
 
+from lastcall.__main__ import SPOKEN_TO
+from lastcall.control_commands import COMMANDS
+from lastcall.public_names import WHERE
 from tests.import_rules import (
     BARE_ASYNCIO,
     IMPORT_APP,
@@ -112,7 +116,7 @@ def _module_of(module: str, name: str) -> str:
     return f"{module}.{name}" if top == "lastcall" and below in MODULES else module
 
 
-def _is_type_checking(node: ast.stmt) -> bool:
+def _is_type_checking(node: ast.stmt) -> TypeGuard[ast.If]:
     return isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
 
 
@@ -207,6 +211,41 @@ for name in ["lastcall", *sys.argv[1:]]:
     subprocess.run([sys.executable, "-c", program, *ours], check=True, timeout=60)
 
 
+@pytest.mark.parametrize(
+    ("modules", "not_needed"),
+    [
+        ("lastcall.cli, lastcall.supervisor", {"fastapi", "starlette", "lastcall.app"}),
+        ("lastcall.control_commands", {"fastapi", "pydantic", "uvicorn", "lastcall.settings"}),
+    ],
+    ids=["masters", "commands that speak to a server"],
+)
+def test_who_runs_beside_workers_imports_only_what_it_needs(
+    modules: str, not_needed: set[str]
+) -> None:
+    """The rest takes half a second of a core, which in a deploy is one of those who serve."""
+    program = f"import sys, {modules}; print(*sys.modules)"
+    loaded = subprocess.check_output([sys.executable, "-c", program], text=True, timeout=60)
+
+    assert not not_needed & {*loaded.split()}
+
+
+def test_commands_that_speak_to_a_server_are_known_before_they_are_imported() -> None:
+    assert {command.__name__ for command in COMMANDS} == SPOKEN_TO
+
+
+def test_what_others_import_needs_nothing_else_to_be_imported_first() -> None:
+    """The package itself imports none of it any more, in an order that suits all."""
+    program = """
+import sys
+for name in sys.argv[1:]:
+    for loaded in [each for each in sys.modules if each.partition(".")[0] == "lastcall"]:
+        del sys.modules[loaded]
+    __import__(name)
+"""
+    ours = {*WHERE.values(), "lastcall.testing", "lastcall.uvicorn_server", "lastcall.cli"}
+    subprocess.run([sys.executable, "-c", program, *sorted(ours)], check=True, timeout=60)
+
+
 @every_file
 def test_file_is_at_most_400_lines(path: Path) -> None:
     assert len(path.read_text().splitlines()) <= MAX_FILE_LINES
@@ -258,7 +297,12 @@ def test_names_say_what_a_thing_is(path: Path) -> None:
 
 @pytest.mark.parametrize("path", INITS.values(), ids=INITS.keys())
 def test_init_files_hold_re_exports_and_nothing_else(path: Path) -> None:
-    for node in ast.parse(path.read_text()).body:
+    body = ast.parse(path.read_text()).body
+    for node in [*body]:
+        if _is_type_checking(node):
+            body.remove(node)
+            body += [*node.body, *node.orelse]
+    for node in body:
         docstring = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
         dunder = isinstance(node, ast.Assign) and ast.unparse(node.targets[0]).startswith("__")
         assert docstring or dunder or isinstance(node, ast.Import | ast.ImportFrom), ast.unparse(

@@ -1,25 +1,34 @@
 """What users import: `lastcall` itself names it all, and nothing by accident."""
 
+import ast
 import importlib.resources
 import inspect
-from types import ModuleType
 
 import pytest
 
 import lastcall
+from lastcall.public_names import WHERE
 
 NAMES: list[str] = getattr(lastcall, "__all__", [])
 
 
 def test_public_names_are_sorted_and_complete() -> None:
-    public = {
-        name
-        for name, value in vars(lastcall).items()
-        if not name.startswith("_") and not isinstance(value, ModuleType)
+    for_type_checkers = {
+        alias.name: node.module
+        for node in ast.walk(ast.parse(inspect.getsource(lastcall)))
+        if isinstance(node, ast.ImportFrom)
+        and node.module not in ("typing", "lastcall.public_names")
+        for alias in node.names
     }
 
     assert sorted(NAMES) == NAMES
-    assert set(NAMES) - {"__version__"} == public
+    assert {*NAMES} == {*WHERE} <= {*dir(lastcall)}
+    assert for_type_checkers == WHERE
+
+
+def test_a_name_that_is_none_of_ours_is_an_error_that_says_so() -> None:
+    with pytest.raises(AttributeError, match="'lastcall' has no attribute 'Nobody'"):
+        lastcall.Nobody  # type: ignore[attr-defined]  # noqa: B018  (asking is the test)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -12,6 +12,7 @@ from lastcall.channel_options import ChannelOptions
 from lastcall.errors import SettingsError
 from lastcall.setting_values import allowed
 from lastcall.settings import ServerSettings, Settings
+from lastcall.settings_file import configured_run_dir
 from lastcall.settings_reference import as_json, as_table, reference, rows
 from lastcall.settings_source import load_settings, settings_or_exit
 
@@ -308,6 +309,27 @@ def test_settings_that_do_not_fit_together_are_refused() -> None:
 def test_home_directory_is_found(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     assert load_settings(run_dir="~/run").run_dir == tmp_path / "run"
+
+
+def test_run_directory_is_found_without_the_rest_of_the_settings(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """By commands that speak to a server: the variable wins, and nothing else has to be right."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert configured_run_dir() is None
+
+    write("run_dir = '~/run'\nshutdwn_timeout = 3")
+    assert configured_run_dir() == tmp_path / "run"
+    monkeypatch.setenv("LASTCALL_RUN_DIR", "~/other")
+    assert configured_run_dir() == tmp_path / "other" == load_settings_without_file().run_dir
+    monkeypatch.setenv("LASTCALL_RUN_DIR", "")
+    write("run_dir = ")
+    assert configured_run_dir() is None
+
+
+def load_settings_without_file() -> Settings:
+    write("")
+    return load_settings()
 
 
 def test_unknown_key_in_the_file_is_an_error() -> None:
