@@ -207,8 +207,11 @@ class LogFile:
 
     def restart_write_ahead(self) -> None:
         """Begin the write-ahead log again; short when a checkpoint has just been made."""
-        with self._use():
-            self._connection.execute("PRAGMA wal_checkpoint(RESTART)")
+        with self._checkpointing, self._use():
+            # By the connection that waits for the disk: what is begun anew has to be on it where
+            # it was carried to.
+            if self._beside is not None:
+                self._beside.execute("PRAGMA wal_checkpoint(RESTART)")
 
     def close(self, *, clean: bool = True) -> None:
         """Close it so that the next machine start may trust it.
@@ -234,8 +237,9 @@ class LogFile:
                 self._connection.execute(f"PRAGMA {pragma}")
         with self._transaction() as connection:
             begin(connection, boot)
-        # Survives the death of the process, which is the promise; the disk is not waited for.
-        self._connection.execute("PRAGMA synchronous = NORMAL")
+        # Survives the death of the process, which is the promise; the disk is not waited for, as by
+        # NORMAL it is by the first append after each new beginning of the write-ahead log.
+        self._connection.execute("PRAGMA synchronous = OFF")
 
     def _insert(self, batch: Batch) -> None:
         channels = self._channels

@@ -291,6 +291,15 @@ def test_the_write_ahead_log_is_carried_over(log: Log) -> None:
     assert log.file.write_ahead_bytes() == size
 
 
+def test_only_who_carries_over_waits_for_the_disk(log: Log) -> None:
+    """An append that began the write-ahead log anew would, and everybody's publications with it."""
+    appends, carries_over = log.file._connection, log.file._beside  # noqa: SLF001  (SQLite tells nobody else)
+    assert carries_over is not None
+
+    assert appends.execute("PRAGMA synchronous").fetchone() == (0,)
+    assert carries_over.execute("PRAGMA synchronous").fetchone() == (2,)
+
+
 def test_a_closed_log_says_so(path: Path) -> None:
     log = Log(path)
     log.file.close()

@@ -297,10 +297,13 @@ class Sequencer:
             await self._in_thread(self._file.restart_write_ahead)
 
     async def shorten_log(self) -> None:
-        """Carry over what waits beside the log, for somebody who is about to open it."""
+        """Carry over what waits beside the log, for somebody who is about to open it.
+
+        It is not begun anew: that waits for the disk, and all publications with it, for longer
+        than it takes to read what comes meanwhile.
+        """
         with contextlib.suppress(OSError, sqlite3.Error):  # it only saves time
             await anyio.to_thread.run_sync(self._file.checkpoint)
-            await self._in_thread(self._file.restart_write_ahead)
 
     async def _load_for_ever(self) -> None:
         while True:
