@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import anyio
 
+from lastcall.batch_size import BatchSize
 from lastcall.connection import Connection, Paused
 from lastcall.handover_messages import Done, Hello, Offer, Postscript, Welcome
 from lastcall.logs import log_event
@@ -18,7 +19,7 @@ from lastcall.moving import Mover, Moving
 from lastcall.moving_out import HandOver
 from lastcall.moving_turn import Turn
 from lastcall.process_identity import ProcessIdentity
-from lastcall.socket_handover import BATCH, Claims, HandoverChannel, reach, socket_path
+from lastcall.socket_handover import Claims, HandoverChannel, reach, socket_path
 from lastcall.worker import Worker
 from lastcall.worker_record import WorkerRecord
 
@@ -32,10 +33,6 @@ LAST_WORD_TIME = 0.1
 """Seconds to say what comes after the rest, to a worker that may be stopped."""
 AVOID_TIME = 2.0
 """Seconds before a worker is asked again that did not answer."""
-FIRST_BATCH = 16
-"""Connections; the next batch is larger or smaller, by how long this one's clients waited."""
-WANTED_PAUSE = 0.01
-"""Seconds."""
 LARGE_BACKLOG = 262_144
 """Bytes; a client with more unread travels alone, so that it makes nobody else wait."""
 
@@ -75,7 +72,7 @@ class HandoverSender:
         itself = ProcessIdentity.of(os.getpid())
         self._started = itself.started if itself else 0
         self._avoided: dict[int, float] = {}
-        self._batch_size = FIRST_BATCH
+        self._batch_size = BatchSize()
         self._turn = Turn(run_dir / "moving.lock")
 
     async def round(self, siblings: Sequence[WorkerRecord]) -> None:
@@ -120,7 +117,7 @@ class HandoverSender:
         quick = [each for each in connections if each.backlog < LARGE_BACKLOG]
         slow = [each for each in connections if each.backlog >= LARGE_BACKLOG]
         while quick:
-            size = self._batch_size
+            size = self._batch_size.next
             yield quick[:size]
             quick = quick[size:]
         for each in slow:
@@ -235,10 +232,7 @@ class HandoverSender:
 
     def _note_pause(self, pause: float) -> None:
         self.longest_pause = max(self.longest_pause, pause)
-        if pause > 2 * WANTED_PAUSE:
-            self._batch_size = max(1, self._batch_size // 2)
-        elif pause < WANTED_PAUSE:
-            self._batch_size = min(BATCH, self._batch_size * 2)
+        self._batch_size.took(pause)
 
 
 if TYPE_CHECKING:

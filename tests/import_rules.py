@@ -54,6 +54,7 @@ LAYERS = (
         "decisions",
         (
             "announcements",
+            "batch_size",
             "broker.following",
             "broker.redis_names",
             "catch_up",
