@@ -23,6 +23,10 @@ LASTCALL_ASYNCIO = "Lastcall on asyncio"
 FASTAPI = "FastAPI's ConnectionManager"
 PLAIN = "plain text"
 CENTRIFUGE = "Centrifuge JSON"
+OVER_BUS = "Lastcall over the host bus"
+OVER_ENGINE = "Lastcall over the engine"
+ONE_WORKER = "one worker"
+BARE = "the engine's own client, pipelined"
 API_KEY = "of a server that lives for a moment"
 
 
@@ -53,13 +57,15 @@ def candidates(floor: Path) -> list[Candidate]:
     ]
 
 
-def lastcall(name: str, loop: str, *, workers: int = 1, **settings: object) -> Candidate:
+def lastcall(
+    name: str, loop: str, *, workers: int = 1, app: str = "main:app", **settings: object
+) -> Candidate:
     """Lastcall as users start it, with announcements, heartbeat and the rate limit off."""
     settings = {"announcements": "false", "heartbeat_interval": 0, "message_rate": 0} | settings
     return Candidate(
         name,
         f"lastcall {__version__}, uvicorn {_version('uvicorn')}, {_loop(loop)}",
-        (*_uvicorn("main:app"), "--loop", loop, "--workers", str(workers)),
+        (*uvicorn(app), "--loop", loop, "--workers", str(workers)),
         environment={
             "LASTCALL_RUN_DIR": "DIRECTORY/run",
             "LASTCALL_STATE_DIR": "DIRECTORY/state",
@@ -90,17 +96,18 @@ def centrifuge(name: str, *, recovers: bool = False, broker_url: str = "") -> Ca
     )
 
 
-def _uvicorn(app: str) -> tuple[str, ...]:
+def uvicorn(app: str, python: str = sys.executable) -> tuple[str, ...]:
+    """The command that runs *app* on one worker; options may follow."""
     # Without the access log: a line for each connection would be most of what a connection costs.
     quiet = ("--no-access-log", "--log-level", "warning")
-    return (sys.executable, "-m", "uvicorn", app, "--port", "PORT", *quiet)
+    return (python, "-m", "uvicorn", app, "--port", "PORT", *quiet)
 
 
 def _python_peers() -> Iterator[Candidate]:
     yield Candidate(
         FASTAPI,
         f"fastapi {_version('fastapi')}, uvicorn {_version('uvicorn')}, {_loop('uvloop')}",
-        (*_uvicorn("benchmarks.peers.fastapi_manager:app"), "--loop", "uvloop"),
+        (*uvicorn("benchmarks.peers.fastapi_manager:app"), "--loop", "uvloop"),
     )
     yield Candidate(
         "websockets broadcast()",
@@ -111,7 +118,7 @@ def _python_peers() -> Iterator[Candidate]:
         yield Candidate(
             "python-socketio",
             f"python-socketio {_version('python-socketio')}, uvicorn {_version('uvicorn')}",
-            (*_uvicorn("benchmarks.peers.socketio_server:app"), "--loop", "uvloop"),
+            (*uvicorn("benchmarks.peers.socketio_server:app"), "--loop", "uvloop"),
             Envelope(
                 path="/socket.io/?EIO=4&transport=websocket",
                 hello="40",

@@ -1,6 +1,7 @@
 """`docs/performance.md`, rendered from the figures of a session: claims first, then all tables."""
 
 from benchmarks.candidates import FLOOR, JOINING_FLOOR, LASTCALL, LASTCALL_ASYNCIO
+from benchmarks.engines.page import sections
 from benchmarks.load import HANDSHAKES
 from benchmarks.processes import ROOT
 from benchmarks.results_file import CENTRIFUGE_RESULTS, Session, newest, read_session
@@ -54,7 +55,7 @@ leaves as one write for each client.
 - **Bytes a connection** is the growth of the server's memory (PSS), without the kernel's.
 
 {tables}
-{failures}{centrifuge}## What was compared
+{failures}{centrifuge}{engines}## What was compared
 
 {versions}
 """
@@ -109,6 +110,7 @@ def render(session: Session, centrifuge: Session) -> str:
         tables=tables(session),
         failures=_failures(session),
         centrifuge=_centrifuge(centrifuge),
+        engines=sections(),
         versions="\n".join(f"- {name}: {words}" for name, words in session.versions.items()),
     )
 

@@ -45,12 +45,12 @@ class Server:
     @property
     def cpu_seconds(self) -> float:
         """User and system time that its processes have used."""
-        return sum(_cpu_seconds(pid) for pid in self._pids())
+        return sum(cpu_seconds_of(pid) for pid in self._pids())
 
     @property
     def memory(self) -> int:
         """Bytes that it holds: pages that processes share are divided among them (PSS)."""
-        return sum(_pss(pid) for pid in self._pids())
+        return sum(memory_of(pid) for pid in self._pids())
 
     @property
     def peak_memory(self) -> int:
@@ -82,13 +82,15 @@ class Server:
         return found
 
 
-def _cpu_seconds(pid: int) -> float:
+def cpu_seconds_of(pid: int) -> float:
+    """User and system time that one process has used."""
     # What clock_getcpuclockid(3) returns: the time of all threads, in nanoseconds. The times in
     # /proc/<pid>/stat are the same in steps of 10 ms.
     return time.clock_gettime(~pid << 3 | 2)
 
 
-def _pss(pid: int) -> int:
+def memory_of(pid: int) -> int:
+    """Bytes that one process holds, with its share of what it shares."""
     return _in_bytes(Path(f"/proc/{pid}/smaps_rollup"), "Pss")
 
 

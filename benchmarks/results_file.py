@@ -16,6 +16,7 @@ from benchmarks.runs import Figures, Rows, Scale
 
 RESULTS = ROOT / "benchmarks" / "results"
 CENTRIFUGE_RESULTS = RESULTS / "centrifuge"
+ENGINE_RESULTS = RESULTS / "engines"
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,9 +83,9 @@ def read_session(path: Path) -> Session:
     return Session(**json.loads(path.read_text()))
 
 
-def newest(results: Path = RESULTS) -> Path:
-    """The file that the page is rendered from: their names begin with the date."""
-    return max(results.glob("*.json"))
+def newest(results: Path = RESULTS, pattern: str = "*.json") -> Path:
+    """The file that the page is rendered from: their names order by the date."""
+    return max(results.glob(pattern))
 
 
 def machine() -> dict[str, str]:

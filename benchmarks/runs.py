@@ -59,20 +59,20 @@ class Tools:
 
 def fan_out(candidate: Candidate, tools: Tools, scale: Scale) -> Rows:
     """Publish to a thousand clients: one at a time, eight under way, and at a rate."""
-    with _loaded(candidate, tools) as (server, load):
+    with loaded(candidate, tools) as (server, load):
         load.connect(scale.clients)
         load.prepare_to_publish()
         return {
-            "one in flight": _phase(server, load, f"window 1 {scale.seconds}"),
-            "eight in flight": _phase(server, load, f"window 8 {scale.seconds}"),
-            "offered": _phase(server, load, f"rate {scale.rate} {scale.seconds}"),
+            "one in flight": phase(server, load, f"window 1 {scale.seconds}"),
+            "eight in flight": phase(server, load, f"window 8 {scale.seconds}"),
+            "offered": phase(server, load, f"rate {scale.rate} {scale.seconds}"),
         }
 
 
 def many_clients(candidate: Candidate, tools: Tools, scale: Scale) -> Rows:
     """Connect thousands, let them idle, publish to them, and see them all leave at once."""
     first = scale.many // 50
-    with _loaded(candidate, tools) as (server, load):
+    with loaded(candidate, tools) as (server, load):
         load.connect(first)
         time.sleep(SETTLE)
         memory, cpu = server.memory, server.cpu_seconds
@@ -88,7 +88,7 @@ def many_clients(candidate: Candidate, tools: Tools, scale: Scale) -> Rows:
             },
         }
         load.prepare_to_publish()
-        rows["many"] = _phase(server, load, f"window 8 {scale.seconds}")
+        rows["many"] = phase(server, load, f"window 8 {scale.seconds}")
         load.connect(scale.most - scale.many)
         server.wait_until_idle()
         cpu = server.cpu_seconds
@@ -100,7 +100,7 @@ def many_clients(candidate: Candidate, tools: Tools, scale: Scale) -> Rows:
 
 def keepalive(candidate: Candidate, tools: Tools, scale: Scale) -> Rows:
     """Let thousands do nothing but answer the server's pings, for what would be a minute."""
-    with _loaded(candidate, tools) as (server, load):
+    with loaded(candidate, tools) as (server, load):
         load.connect(scale.many)
         load.tell(f"idle {40 / FASTER}")  # until everybody has been asked, and asked again
         cpu = server.cpu_seconds
@@ -113,28 +113,28 @@ def keepalive(candidate: Candidate, tools: Tools, scale: Scale) -> Rows:
 
 def workers(candidate: Candidate, tools: Tools, scale: Scale) -> Rows:
     """Twice as many clients, on one worker or on two that share the core and a bus."""
-    with _loaded(candidate, tools) as (server, load):
+    with loaded(candidate, tools) as (server, load):
         time.sleep(2 * SETTLE)  # one worker takes connections before the other one does
         load.connect(scale.few)
         load.prepare_to_publish()
         # So few that what is seen is the way between the workers, not the queue for the core.
-        way = _phase(server, load, f"rate {scale.slow_rate} {scale.seconds}")
+        way = phase(server, load, f"rate {scale.slow_rate} {scale.seconds}")
         load.connect(2 * scale.clients - scale.few)
         load.tell("window 1 0.2")
         return {
             "workers, few": way,
-            "workers": _phase(server, load, f"window 1 {scale.seconds}"),
+            "workers": phase(server, load, f"window 1 {scale.seconds}"),
         }
 
 
 def deaf_client(candidate: Candidate, tools: Tools, scale: Scale) -> Rows:
     """Publish slowly to clients one of which may never read."""
-    with _loaded(candidate, tools) as (server, load):
+    with loaded(candidate, tools) as (server, load):
         if candidate.name == ONE_DEAF:
             load.connect(1, deaf=True)
         load.connect(scale.clients - 1)
         load.prepare_to_publish()
-        figures = _phase(server, load, f"rate {scale.rate // 2} {scale.seconds}")
+        figures = phase(server, load, f"rate {scale.rate // 2} {scale.seconds}")
         if candidate.name == ONE_DEAF:
             _fill(load)
             figures["close_code"] = float(load.tell("deaf")["close_code"])
@@ -183,7 +183,8 @@ def all_runs(compared: list[Candidate]) -> list[Run]:
     ]
 
 
-def _phase(server: Server, load: Load, command: str) -> Figures:
+def phase(server: Server, load: Load, command: str) -> Figures:
+    """Do *command*; what its deliveries cost the server, and how late they were."""
     cpu = server.cpu_seconds
     answer = load.tell(command)
     cpu = server.cpu_seconds - cpu
@@ -193,13 +194,14 @@ def _phase(server: Server, load: Load, command: str) -> Figures:
         "cpu_us": cpu / received * 1e6 if received else 0.0,
         "p50_ms": answer["p50_ms"],
         "p99_ms": answer["p99_ms"],
+        "received": received,
         "lost": answer["expected"] - received,
         "out_of_order": answer["out_of_order"],
     }
 
 
 @contextlib.contextmanager
-def _loaded(candidate: Candidate, tools: Tools) -> Iterator[tuple[Server, Load]]:
+def loaded(candidate: Candidate, tools: Tools) -> Iterator[tuple[Server, Load]]:
     """The server, running, and clients for it."""
     with (
         placed(candidate) as place,

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from statistics import median
 
-from benchmarks.candidates import FLOOR, PLAIN
+from benchmarks.candidates import BARE, FLOOR, OVER_ENGINE, PLAIN
 from benchmarks.results_file import Session
 
 TITLES = {
@@ -18,6 +18,12 @@ TITLES = {
     "workers, few": "{few:.0f} clients on one worker or two, {slow_rate:.0f} publications a second",
     "workers": "Workers that share a core and a bus, twice {clients:.0f} clients, "
     "one publication under way",
+    "publishing": "Publications of 128 bytes with history through one process, as many as go",
+    "hosts, few": "{few:.0f} clients on two workers, {slow_rate:.0f} publications a second",
+    "hosts": "{clients:.0f} clients on two workers, one publication under way",
+    "hosts, eight": "{clients:.0f} clients on two workers, eight publications under way",
+    "subscriptions": "{subscribers:.0f} clients that connect, each with channels of its own",
+    "hearing": "Workers that hear {hearing_rate:.0f} publications a second; one of them publishes",
     "deaf": "{clients:.0f} clients of which one never reads",
     "recovery": "{many:.0f} clients that come back after a restart, each with {missed:.0f} "
     "publications to catch up",
@@ -29,11 +35,35 @@ _FAN_OUT = {
     "p99_ms": "p99 ms",
     "lost": "lost",
 }
+_OVER_HOSTS = {**_FAN_OUT, "engine_us": "the engine's CPU us a publication"}
 _COLUMNS = {
     "idle": {"bytes": "bytes a connection"},
     "connects": {"connects": "connects a second", "cpu_us": "CPU us a connect"},
     "keepalive": {"cpu_us": "CPU us a connection and minute"},
     "leaving": {"cpu_us": "CPU us a client"},
+    "publishing": {
+        "publications": "publications a second",
+        "cpu_us": "CPU us a publication",
+        "engine_us": "the engine's",
+        "commands": "commands in the engine",
+    },
+    "hosts": _OVER_HOSTS,
+    "hosts, eight": _OVER_HOSTS,
+    "subscriptions": {
+        "seconds": "s until all are there",
+        "cpu_us": "CPU us a channel",
+        "engine_us": "the engine's",
+        "bytes": "bytes a connection with its channels",
+        "engine_bytes": "bytes of the engine a channel",
+        "idle_percent": "% of a core afterwards",
+        "engine_idle_percent": "the engine's",
+    },
+    "hearing": {
+        "engine_us": "the engine's CPU us a publication",
+        "publish_us": "who publishes",
+        "first_us": "the first worker",
+        "hear_us": "each of the others",
+    },
     "recovery": {
         "seconds": "s until all are live",
         "p50_ms": "p50 ms",
@@ -44,7 +74,12 @@ _COLUMNS = {
         "lost": "lost",
     },
 }
-_YARDSTICKS = {FLOOR: "CPU, of the floor's", PLAIN: "CPU, of plain text's"}
+_YARDSTICKS = {
+    FLOOR: "CPU, of the floor's",
+    PLAIN: "CPU, of plain text's",
+    OVER_ENGINE: "CPU, of Lastcall's",
+    BARE: "CPU, of the bare client's",
+}
 """By which others are measured, where they took part."""
 _WORST_COUNTS = {"lost", "out_of_order"}
 

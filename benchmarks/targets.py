@@ -21,15 +21,16 @@ class Outcome:
 
 def targets(session: Session) -> str:
     """All of them as a table."""
-    return _judged(session, _JUDGES)
+    return judged(session, _JUDGES)
 
 
 def centrifuge_targets(session: Session) -> str:
     """Those of the Centrifuge protocol, by a session of its own."""
-    return _judged(session, (_than_plain_text, _recovery))
+    return judged(session, (_than_plain_text, _recovery))
 
 
-def _judged(session: Session, judges: Iterable[Callable[[Session], Iterator[Outcome]]]) -> str:
+def judged(session: Session, judges: Iterable[Callable[[Session], Iterator[Outcome]]]) -> str:
+    """What *judges* say of a session, as a table."""
     outcomes = [outcome for judge in judges for outcome in judge(session)]
     lines = [[each.target, each.measured, "yes" if each.reached else "**no**"] for each in outcomes]
     return grid(["what", "measured", "reached"], lines)
@@ -80,7 +81,7 @@ def _two_workers(session: Session) -> Iterator[Outcome]:
         spread(cpu),
         median(cpu) <= 1.25,
     )
-    added = _difference(session, "workers, few", TWO_WORKERS, ONE_OF_MANY, "p50_ms")
+    added = difference(session, "workers, few", TWO_WORKERS, ONE_OF_MANY, "p50_ms")
     yield Outcome(
         "Two workers instead of one: p50 at most 1 ms later", f"{added:+.2f} ms", added <= 1
     )
@@ -88,7 +89,7 @@ def _two_workers(session: Session) -> Iterator[Outcome]:
 
 def _deaf_client(session: Session) -> Iterator[Outcome]:
     code = session.largest("deaf", ONE_DEAF, "close_code")
-    later = _difference(session, "deaf", ONE_DEAF, NOBODY_DEAF, "p99_ms")
+    later = difference(session, "deaf", ONE_DEAF, NOBODY_DEAF, "p99_ms")
     before = session.figure("deaf", NOBODY_DEAF, "p99_ms")
     yield Outcome(
         f"{title(session, 'deaf')}: closed with 3008, p99 of the others no worse than by noise",
@@ -126,7 +127,8 @@ def _recovery(session: Session) -> Iterator[Outcome]:
         )
 
 
-def _difference(session: Session, row: str, server: str, other: str, name: str) -> float:
+def difference(session: Session, row: str, server: str, other: str, name: str) -> float:
+    """How much more a figure of *server* is than that of *other*."""
     return session.figure(row, server, name) - session.figure(row, other, name)
 
 

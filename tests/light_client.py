@@ -28,14 +28,40 @@ class Heard:
     """How often it was told that publications are gone."""
 
 
+class Stories:
+    """What a whole crowd was told: the same by the same offset, or somebody was told wrong."""
+
+    def __init__(self) -> None:
+        self._told: dict[tuple[str, str, int], Any] = {}
+        self._places: dict[tuple[str, Any], tuple[str, int]] = {}
+
+    def tell(self, channel: str, epoch: str, offset: int, data: Any) -> Any:
+        """What was told first at that place."""
+        known = self._told.setdefault((channel, epoch, offset), data)
+        if known is data:
+            self._places[channel, data] = (epoch, offset)
+        return known
+
+    def place(self, channel: str, data: Any) -> tuple[str, int] | None:
+        """Where *data* was told last; None if nobody has heard it."""
+        return self._places.get((channel, data))
+
+    def __len__(self) -> int:
+        """How many publications there were."""
+        return len(self._told)
+
+
 class LightClient:
     """Stays connected until it is stopped."""
 
-    def __init__(self, url: str, channels: list[str], seed: int) -> None:
+    def __init__(
+        self, url: str, channels: list[str], seed: int, stories: Stories | None = None
+    ) -> None:
         self.heard = {channel: Heard() for channel in channels}
         self.complaints: list[str] = []
         self.connects = 0
         self.acknowledged: list[tuple[str, Any]] = []
+        self._stories = stories
         self._url = url
         self._chance = random.Random(seed)  # noqa: S311  (a schedule, not a secret)
         self._websocket: ClientConnection | None = None
@@ -60,6 +86,11 @@ class LightClient:
     def go_to(self, url: str) -> None:
         """Come back to *url* after the next cut, as a balancer would have it."""
         self._url = url
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether it can publish now."""
+        return self._websocket is not None
 
     async def publish(self, channel: str, data: Any) -> None:
         """Send it; whether it was stored shows in `acknowledged`."""
@@ -141,7 +172,12 @@ class LightClient:
                 f"{channel}: {publication['offset']} came after {heard.offset}: {publication}"
             )
         heard.offset = publication["offset"]
-        heard.data.append(publication["data"])
+        data = publication["data"]
+        if self._stories is not None:
+            data = self._stories.tell(channel, heard.epoch, heard.offset, data)
+            if data != publication["data"]:
+                self.complaints.append(f"{channel}: others heard {data} instead of {publication}")
+        heard.data.append(data)
         self._news.set()
 
     async def _say(self, websocket: ClientConnection, line: dict[str, Any]) -> None:

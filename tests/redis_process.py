@@ -50,11 +50,22 @@ class RedisProcess:
         except OSError:
             return ""
 
+    @property
+    def pid(self) -> int:
+        """The process, while it runs."""
+        assert self._process is not None
+        return self._process.pid
+
     def kill(self) -> None:
         """End it at once."""
         self._signal(signal.SIGKILL)
         if self._process is not None:
             self._process.wait()
+
+    def restart(self) -> None:
+        """Kill it, and start it again."""
+        self.kill()
+        self.start()
 
     def pause(self) -> None:
         """Let it hang: connections stay, answers do not come."""

@@ -10,6 +10,7 @@ import pytest
 from benchmarks.instructions import grown, to_yardstick
 from benchmarks.page import PAGE, render
 from benchmarks.results_file import CENTRIFUGE_RESULTS, newest, read_session
+from tests.redis_process import needs_redis
 
 ROOT = Path(__file__).parent.parent
 
@@ -70,3 +71,26 @@ def test_rows_of_the_centrifuge_protocol_can_be_measured() -> None:
     ):
         assert f"| {server} |" in done.stdout, done.stderr
     assert done.stdout.count(" 0 lost, 0 out of order;") == 2, done.stdout
+
+
+@pytest.mark.whole
+@needs_redis
+@pytest.mark.skipif(shutil.which("cc") is None, reason="the load generator has to be compiled")
+def test_rows_of_an_engine_can_be_measured() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.engines", "redis", "--quick"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+    assert done.returncode == 0, done.stderr
+    for server in (
+        "one worker",
+        "Lastcall over the engine",
+        "10 channels each",
+        "Redis, 5 workers",
+    ):
+        assert f"| {server} |" in done.stdout, done.stderr

@@ -6,14 +6,17 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from benchmarks.deploys import chaos, fire, interruptions, restarts, upgrades
+from benchmarks.deploys import chaos, fire, hosts, interruptions, restarts, upgrades
 from benchmarks.deploys.crowd import build_crowd
+from benchmarks.deploys.hosts_under_fire import SHORT
+from benchmarks.deploys.hosts_under_fire import Scale as HostsScale
 from benchmarks.deploys.page import PAGE, render, targets
 from benchmarks.deploys.releases import build_releases
 from benchmarks.deploys.results import Part, newest_parts, say
 from benchmarks.deploys.rounds import Rounds
+from tests.engines import ENGINES
 
-PARTS = ("restarts", "upgrades", "interruptions", "chaos", "fire")
+PARTS = ("restarts", "upgrades", "interruptions", "chaos", "fire", "hosts")
 
 
 def main() -> None:
@@ -26,6 +29,7 @@ def main() -> None:
     parser.add_argument("--go-on", action="store_true", help="with the chaos that was kept last")
     parser.add_argument("--times", type=int, default=20, help="of each interruption")
     parser.add_argument("--burn", type=float, default=5, help="minutes of fire")
+    parser.add_argument("--engine", choices=ENGINES, default="redis", help="that hosts share")
     parser.add_argument("--seed", type=int, default=time.time_ns() % 1_000_000)
     parser.add_argument("--write", action="store_true", help="keep the figures, and write the page")
     parser.add_argument("--page", action="store_true", help="only write the page")
@@ -89,12 +93,18 @@ def measure_fire(_program: Path, asked: argparse.Namespace) -> Part:
         return fire.measure(Path(directory), scale, asked.seed)
 
 
+def measure_hosts(_program: Path, asked: argparse.Namespace) -> Part:
+    """Hosts on one engine: nobody misses anything without being told."""
+    return hosts.measure(asked.engine, SHORT if asked.quick else HostsScale())
+
+
 _MEASURES = {
     "restarts": measure_restarts,
     "upgrades": measure_upgrades,
     "interruptions": measure_interruptions,
     "chaos": measure_chaos,
     "fire": measure_fire,
+    "hosts": measure_hosts,
 }
 
 main()

@@ -48,7 +48,7 @@ def _render_part(part: Part) -> str:
     cores = f"{part.machine['cores']} cores"
     machine = [part.machine["cpu"], cores, part.machine["memory"], part.machine["kernel"]]
     return _PART.format(
-        title=part.name.capitalize(),
+        title=part.name.replace("-", " ").capitalize(),
         notes=part.notes.rstrip(),
         date=part.date,
         commit=part.commit,

@@ -137,6 +137,13 @@ def restart(
     server: ServerProcess, crowd: Crowd, workers: int, how: Callable[[], object]
 ) -> Restart:
     """Replace all workers, and see what the crowd says of it."""
+    seconds = replace(server, workers, how)
+    time.sleep(1)  # whoever was forgotten would be missed by now
+    return Restart(seconds, crowd.report())
+
+
+def replace(server: ServerProcess, workers: int, how: Callable[[], object]) -> float:
+    """Wait until all workers that there were are gone and others there; the seconds it took."""
     old = {*server.worker_pids()}
     since = time.monotonic()
     how()
@@ -148,9 +155,7 @@ def restart(
         }
 
     wait_until(is_over, REPLACED_WITHIN, server.describe)
-    seconds = time.monotonic() - since
-    time.sleep(1)  # whoever was forgotten would be missed by now
-    return Restart(seconds, crowd.report())
+    return time.monotonic() - since
 
 
 def judge(runner: str, done: Restarts, scale: Scale) -> list[Outcome]:

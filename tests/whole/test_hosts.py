@@ -3,9 +3,6 @@
 import asyncio
 import contextlib
 import json
-import os
-import signal
-import sys
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
@@ -21,8 +18,8 @@ from cent import (
 )
 from websockets.asyncio.client import ClientConnection, connect
 
+from benchmarks.deploys.hosts_under_fire import SHORT, under_fire
 from tests.clients import PATIENCE, Client, clients
-from tests.light_client import LightClient
 from tests.redis_process import RedisProcess, needs_redis, run_redis
 from tests.server_process import ServerProcess, run_server
 from tests.stream_client import StreamClient
@@ -31,7 +28,6 @@ from tests.whole.moving import until
 pytestmark = [pytest.mark.anyio, pytest.mark.whole, needs_redis]
 
 KEY = "the key"
-SERVE = (sys.executable, "-m", "lastcall", "serve", "main:app")
 SETTINGS: dict[str, Any] = {
     "insecure": True,
     "api_key": KEY,
@@ -209,64 +205,12 @@ async def test_clients_stay_while_redis_is_away_and_hear_what_was_accepted() -> 
 
 
 async def test_under_fire_every_offset_comes_once_and_in_order() -> None:
-    """Redis is killed, a host is killed as a whole, another is reloaded, while all publish."""
-    channels = [f"kept:{number}" for number in range(4)]
-    with run_redis() as redis, contextlib.ExitStack() as stack:
-        settings: dict[str, Any] = SETTINGS | {"broker_url": redis.url, "command": SERVE}
-        hosts = [stack.enter_context(run_server(workers=2, **settings)) for _ in range(2)]
-        urls = [f"ws://127.0.0.1:{host.port}/connection/websocket" for host in hosts]
-        crowd = [LightClient(urls[n % 2], channels, n) for n in range(12)]
-        running = [asyncio.create_task(client.run()) for client in crowd]
-        try:
-            async with asyncio.timeout(120):
-                await all_hear(crowd, channels, "begin")
-                for number, what in enumerate(("redis", "host", "reload", "redis")):
-                    firing = asyncio.create_task(fire(crowd, channels, number))
-                    await disturb(what, redis, hosts)
-                    for client in crowd if what == "host" else ():
-                        client.go_to(urls[0])
-                    await firing
-                    await all_hear(crowd, channels, f"end of {number}")
-        finally:
-            for task in running:
-                task.cancel()
-            await asyncio.gather(*running, return_exceptions=True)
+    """The engine is killed, a host is killed as a whole, another is rolled, while all publish."""
+    with run_redis() as redis:
+        fired = await under_fire(redis, SHORT)
 
-        assert [client.complaints for client in crowd] == [[]] * len(crowd), hosts[0].log
-        # The history holds more than is published in all: nobody may be told of a gap.
-        assert sum(heard.gaps for client in crowd for heard in client.heard.values()) == 0
-        acknowledged = [each for client in crowd for each in client.acknowledged]
-        assert len(acknowledged) > 100
-        for client in crowd:
-            for channel, heard in client.heard.items():
-                assert {data for c, data in acknowledged if c == channel} <= set(heard.data)
-
-
-async def disturb(what: str, redis: RedisProcess, hosts: list[ServerProcess]) -> None:
-    await asyncio.sleep(0.3)  # of the fire
-    match what:
-        case "redis":
-            await asyncio.to_thread(redis.kill)
-            await asyncio.to_thread(redis.start)
-        case "host":
-            os.killpg(hosts[1].process.pid, signal.SIGKILL)
-        case _:
-            hosts[0].send_signal(signal.SIGHUP)
-
-
-async def fire(crowd: list[LightClient], channels: list[str], number: int) -> None:
-    for count in range(30):
-        for channel in channels:
-            client = crowd[count % len(crowd)]
-            await client.publish(channel, f"{number}/{channel}/{count}")
-        await asyncio.sleep(0.03)
-
-
-async def all_hear(crowd: list[LightClient], channels: list[str], word: str) -> None:
-    """Say *word* until all have heard it in each channel."""
-    for channel in channels:
-        count = 0
-        while not all(client.has_heard(channel, word) for client in crowd):
-            await crowd[count % len(crowd)].publish(channel, f"{word}, {channel}, {count}")
-            count += 1
-            await asyncio.sleep(0.1)
+    assert fired.complaints == [], fired.log
+    # The history holds more than is published in all: nobody may be told of a gap.
+    assert fired.told == fired.lost == 0
+    assert fired.acknowledged > 100
+    assert "Traceback" not in fired.log
