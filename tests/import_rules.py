@@ -167,8 +167,8 @@ LAYERS = (
         own_folder_only=True,
         extra={
             "broker.redis": frozenset({"redis"}),
-            "broker.redis_ear": frozenset({"redis"}),
-            "broker.redis_line": frozenset({"redis"}),
+            "broker.redis_ear": frozenset({"hiredis", "redis"}),
+            "broker.redis_line": frozenset({"hiredis", "redis"}),
             "broker.redis_server": frozenset({"redis"}),
             # The web framework's objects are what this transport writes to.
             "transport.asgi_websocket": frozenset({"starlette"}),

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable
 from itertools import batched
 
 import anyio
+from hiredis import pack_command
 from redis.asyncio.connection import AbstractConnection
 
 NAMES_AT_ONCE = 500
@@ -73,8 +74,8 @@ class RedisEar:
                 for some in batched([n for n, wish in wishes.items() if wish is yes], NAMES_AT_ONCE)
             ]
             for command in commands or [(b"PING",)]:
-                packed = connection.pack_command(*command)
-                await connection.send_packed_command(b"".join(packed), check_health=False)
+                packed = pack_command(command)  # type: ignore[arg-type]  # of any length
+                await connection.send_packed_command(packed, check_health=False)
             await self._wished.wait()
 
     async def _read(self, connection: AbstractConnection) -> None:

@@ -6,11 +6,12 @@ with it what it had been asked; what had not left yet waits for the next one, wh
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import anyio
+from hiredis import pack_command
 from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import NoScriptError, ReadOnlyError, ResponseError
 
@@ -34,7 +35,7 @@ def _as_it_is(answer: Any) -> Any:
 
 @dataclass(eq=False, slots=True)
 class _Asked:
-    command: Sequence[Word]
+    command: tuple[Word, ...]
     take: Callable[[Any], object]
     answer: "asyncio.Future[Any]"
     until: float
@@ -122,7 +123,7 @@ class RedisLine:
             packed: list[bytes] = []
             while self._waiting:
                 asked = self._waiting.popleft()
-                packed += connection.pack_command(*asked.command)
+                packed.append(pack_command(asked.command))  # type: ignore[arg-type]  # of any length
                 self._under_way.append(asked)
             if packed:
                 await connection.send_packed_command(b"".join(packed), check_health=False)
