@@ -1,11 +1,10 @@
-"""What hosts that share an engine promise their clients, whatever happens to both; see `hosts_under_fire`."""
+"""What hosts that share an engine promise their clients, whatever happens to both."""
 
-from collections import Counter
 from dataclasses import asdict
 
 import anyio
 
-from benchmarks.deploys.hosts_under_fire import ENGINE_IS_AWAY, Fired, Scale, plan, under_fire
+from benchmarks.deploys.hosts_under_fire import ENGINE_IS_AWAY, Fired, Scale, under_fire
 from benchmarks.deploys.results import Outcome, Part, say
 from tests.engines import ENGINES
 
@@ -29,11 +28,11 @@ def measure(engine: str, scale: Scale) -> Part:
 
 def judge(engine: str, fired: Fired, scale: Scale) -> list[Outcome]:
     """What the target says of it."""
-    done = ", ".join(f"{count} times {what}" for what, count in Counter(plan(scale)).items())
     under = (
         f"{scale.hosts} hosts with {scale.workers} workers each on `{engine}`, "
         f"{scale.clients:,} clients, {scale.rate:g} publications a second in {scale.channels} "
-        f"channels; {done}"
+        f"channels; the engine restarted {scale.restarts} times, "
+        f"and of hosts: {', '.join(scale.others)}"
     )
     silent = len(fired.complaints) + fired.lost
     longest = max(fired.steps, key=lambda step: step.seconds)
