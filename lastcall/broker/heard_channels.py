@@ -168,8 +168,8 @@ class HeardChannels:
     def _was_read(self, subscription: _Subscription, answer: "asyncio.Future[Page]") -> None:
         self._reading -= 1
         subscription.is_reading = False
+        failure = answer.exception()  # seen, also where nobody wants the channel any more
         if self._subscriptions.get(subscription.following.channel) is subscription:
-            failure = answer.exception()
             if failure is None:
                 self._take(subscription, answer.result())
             elif isinstance(failure, BrokerUnavailable):
