@@ -23,7 +23,7 @@ TITLES = {
     "hosts": "{clients:.0f} clients on two workers, one publication under way",
     "hosts, eight": "{clients:.0f} clients on two workers, eight publications under way",
     "subscriptions": "{subscribers:.0f} clients that connect, each with channels of its own",
-    "hearing": "Workers that hear {hearing_rate:.0f} publications a second; one of them publishes",
+    "hearing": "Workers that hear what one of them publishes",
     "deaf": "{clients:.0f} clients of which one never reads",
     "recovery": "{many:.0f} clients that come back after a restart, each with {missed:.0f} "
     "publications to catch up",

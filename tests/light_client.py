@@ -144,10 +144,7 @@ class LightClient:
             elif "unsubscribe" in push:
                 await self._subscribe(websocket, push["channel"])
         elif "error" in line:
-            # Temporary ones are tried again by coming back; none of the others may happen here.
-            if not line["error"].get("temporary"):
-                self.complaints.append(f"an error: {line}")
-            await websocket.close()
+            await self._refused(websocket, line)
         elif "connect" in line:
             self.connects += 1
             self._websocket = websocket
@@ -155,6 +152,15 @@ class LightClient:
             self._subscribed(*self._asked.pop(line["id"])[:1], line["subscribe"])
         elif "publish" in line:
             self.acknowledged.append(self._asked.pop(line["id"]))
+
+    async def _refused(self, websocket: ClientConnection, line: dict[str, Any]) -> None:
+        _, data = self._asked.pop(line["id"], (None, None))
+        if not line["error"].get("temporary"):
+            self.complaints.append(f"an error: {line}")
+        if data is None:
+            # What was not published is the publisher's concern; what a client needs in order to
+            # hear is tried again, by coming back.
+            await websocket.close()
 
     def _subscribed(self, channel: str, result: dict[str, Any]) -> None:
         heard = self.heard[channel]

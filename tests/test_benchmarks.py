@@ -91,6 +91,6 @@ def test_rows_of_an_engine_can_be_measured() -> None:
         "one worker",
         "Lastcall over the engine",
         "10 channels each",
-        "Redis, 5 workers",
+        "Redis, 4 workers, 2000 a second",
     ):
         assert f"| {server} |" in done.stdout, done.stderr

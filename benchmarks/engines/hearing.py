@@ -50,8 +50,9 @@ def hearing(engine: Engine, _tools: Tools, scale: EngineScale) -> Iterator[tuple
     for name, url in (("host bus", BUS), (engine.measured.title, engine.url)):
         for count in scale.hearers:
             with hearers(count, url) as workers:
-                figures = _heard(engine, workers, scale)
-            yield f"{name}, {count} workers", {"hearing": figures}
+                for rate in scale.hearing_rates:
+                    figures = _heard(engine, workers, rate, scale.seconds)
+                    yield f"{name}, {count} workers, {rate} a second", {"hearing": figures}
 
 
 @contextlib.contextmanager
@@ -76,11 +77,11 @@ def hearers(count: int, url: str) -> Iterator[list[Hearer]]:
         yield workers
 
 
-def _heard(engine: Engine, workers: list[Hearer], scale: EngineScale) -> Figures:
+def _heard(engine: Engine, workers: list[Hearer], rate: int, seconds: float) -> Figures:
     for worker in workers:
         worker.report()
     cpu = engine.cpu_seconds
-    workers[-1].say(f"publish {scale.hearing_rate} {scale.seconds}")
+    workers[-1].say(f"publish {rate} {seconds}")
     published = int(workers[-1].answer()["published"])
     reports = [worker.report(published) for worker in workers]
     cpu = engine.cpu_seconds - cpu

@@ -14,11 +14,12 @@ class EngineScale(Scale):
     """Channels of each of them: 100,000 on one worker."""
     at_once: int = 50
     """Subscribers that connect together."""
-    hearing_rate: int = 500
-    hearers: tuple[int, ...] = (3, 5, 9)
+    hearers: tuple[int, ...] = (3, 9)
     """Workers that hear what one of them publishes."""
+    hearing_rates: tuple[int, ...] = (200, 2000)
+    """Publications a second."""
 
 
 QUICK = EngineScale(
-    rounds=1, seconds=0.3, clients=40, subscribers=20, each=10, at_once=10, hearers=(3, 5)
+    rounds=1, seconds=0.3, clients=40, subscribers=20, each=10, at_once=10, hearers=(3, 4)
 )
