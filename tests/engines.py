@@ -25,10 +25,6 @@ class EngineProcess(Protocol):
         """End it at once."""
         ...
 
-    def restart(self) -> None:
-        """Kill it, and start it again."""
-        ...
-
 
 ENGINES: dict[str, Callable[[], AbstractContextManager[EngineProcess]]] = {"redis": run_redis}
 """By the name that settings and command lines have for it."""

@@ -62,11 +62,6 @@ class RedisProcess:
         if self._process is not None:
             self._process.wait()
 
-    def restart(self) -> None:
-        """Kill it, and start it again."""
-        self.kill()
-        self.start()
-
     def pause(self) -> None:
         """Let it hang: connections stay, answers do not come."""
         self._signal(signal.SIGSTOP)
