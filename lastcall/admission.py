@@ -24,6 +24,11 @@ instead of waiting, an `EventSource` gives up, and who is here by a stream could
 
 EVENT_STREAM = b"text/event-stream"
 
+BY_STATUS = (b"lastcall-refuse", b"status")
+"""The header of a proxy that asks another server when it reads 503: its client never sees that."""
+SPEAKS_HERE = "/emulation"
+"""What a client says whose stream is here. It is heard to the end, whoever asks."""
+
 type RetryAfter = Callable[[], float | None]
 """Seconds after which to come back; None when requests are served."""
 type Cutter = Callable[[Send], Callable[[], object] | None]
@@ -43,15 +48,20 @@ class Admission:
         """Serve the request, or refuse it in one response that says when to come back."""
         if scope["type"] in ("http", "websocket"):
             retry_after = self._refuses()
-            if retry_after is not None and not scope["path"].endswith(
-                ALWAYS_ANSWERED + REFUSED_IN_WORDS
-            ):
+            if retry_after is not None and not _is_let_in(scope):
                 await refuse(scope, send, retry_after)
                 return
         # Here, in front of all middleware, `send` is still the server's own.
         if scope["type"] == "http" and (cut := self._cutter(send)) is not None:
             scope.setdefault("extensions", {})[CUT] = cut
         await self._app(scope, receive, send)
+
+
+def _is_let_in(scope: Scope) -> bool:
+    """Whether the application answers all the same."""
+    if BY_STATUS in scope["headers"]:
+        return bool(scope["path"].endswith((*ALWAYS_ANSWERED, SPEAKS_HERE)))
+    return bool(scope["path"].endswith(ALWAYS_ANSWERED + REFUSED_IN_WORDS))
 
 
 async def refuse(scope: Scope, send: Send, retry_after: float, status: int = 503) -> None:
@@ -84,4 +94,5 @@ def _is_event_source(scope: Scope) -> bool:
         scope["type"] == "http"
         and scope.get("method") == "GET"
         and (b"accept", EVENT_STREAM) in scope["headers"]
+        and BY_STATUS not in scope["headers"]
     )

@@ -123,9 +123,14 @@ class Everyone:
             return []
         self._until_sign -= 1
         if self._until_sign < 0:
+            self.give_sign(announced)
+        return self.peers.fallen()
+
+    def give_sign(self, announced: Mapping[str, int]) -> None:
+        """Let the other hosts know now how this worker is."""
+        if self.peers.spans_hosts:
             self._until_sign = SIGN_SECONDS - 1
             self._tell_sign(self.peers.sign(announced))
-        return self.peers.fallen()
 
     def part(self) -> "asyncio.Future[StreamPosition] | None":
         """Let the other hosts know that this worker leaves; None: there are none."""

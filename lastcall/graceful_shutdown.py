@@ -16,9 +16,9 @@ from lastcall.errors import Disconnect, ServerShutdown, WorkerFailed
 from lastcall.host import Host
 from lastcall.logs import log_event
 from lastcall.moving_out import SUCCESSOR_TIME, HandOver, MovingOut
+from lastcall.peers import Peers
 from lastcall.settings import Settings
 from lastcall.stop_limit import StopLimit
-from lastcall.worker_coordinator import Coordinator
 
 SETTLING_TIME = 0.25
 """Seconds before and between looks at the siblings: a stop of all of them reaches each in turn."""
@@ -52,7 +52,7 @@ class GracefulShutdown:
         settings: Settings,
         host: Host,
         connections: ConnectionManager,
-        coordinator: Coordinator,
+        peers: Peers,
         limit: StopLimit,
         *,
         hand_over: HandOver | None = None,
@@ -61,8 +61,9 @@ class GracefulShutdown:
     ) -> None:
         """Leave *host* within *limit*; without *hand_over* nobody is taken elsewhere."""
         self._settings = settings
-        self._host, self._connections, self._coordinator = host, connections, coordinator
-        self._moving_out = MovingOut(hand_over, coordinator, settling_time, clock)
+        self._host, self._connections, self._peers = host, connections, peers
+        self._coordinator = peers.coordinator
+        self._moving_out = MovingOut(hand_over, peers.coordinator, settling_time, clock)
         self._settling_time = settling_time
         self._clock = clock
         self._policy = DrainPolicy(
@@ -74,9 +75,8 @@ class GracefulShutdown:
         self._drain: Drain | None = None
         self._first_signal_at: float | None = None
         self._is_forced = self._refuses = self._has_failed = False
-        self._requested = anyio.Event()
-        self._changed = anyio.Event()
-        self.finished = anyio.Event()
+        self._requested, self._changed = anyio.Event(), anyio.Event()
+        self.begun, self.finished = anyio.Event(), anyio.Event()
 
     @property
     def is_requested(self) -> bool:
@@ -197,6 +197,7 @@ class GracefulShutdown:
 
     def _begin(self, now: float) -> DrainCounts:
         self._coordinator.update(state="draining")
+        self.begun.set()
         at_start, opened = self._connections.count, self._connections.opened
         self._counts = DrainCounts(str(self._why), at_start=at_start, opened=opened, now=now)
         log_event(
@@ -323,9 +324,8 @@ class GracefulShutdown:
 
     def _look_at_siblings(self) -> None:
         """Share the rate with those who leave as well, and let everybody know how far we are."""
-        siblings = self._coordinator.siblings()
         if self._drain is not None:
-            self._drain.share_rate(1 + sum(each.state == "draining" for each in siblings))
+            self._drain.share_rate(1 + self._peers.leaving())
         if self._counts is not None:
             self.report = self._report(self._counts)
             self._coordinator.update(drain=self.report)

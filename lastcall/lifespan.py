@@ -153,7 +153,7 @@ class RunningWorker:
             worker.settings,
             self._host,
             worker.connections,
-            worker.coordinator,
+            worker.everyone.peers,
             limit,
             hand_over=hand_over,
         )
@@ -163,6 +163,7 @@ class RunningWorker:
         settings, start = self.worker.settings, self._tasks.start_soon
         started = Started()
         start(self._leave, started)
+        start(self._tell_other_hosts)
         start(self._guard, "the broker", lambda: self._run_broker(started))
         # Not for the broker alone: with a full disk it takes for ever. A stop must not, and whoever
         # asks this server how it is has to be told that it is not ready.
@@ -251,6 +252,11 @@ class RunningWorker:
             logger.critical("the drain died", exc_info=True)
             self._host.stop(now=True)
         started.started()
+
+    async def _tell_other_hosts(self) -> None:
+        # At once: workers that leave together share their pace from the first client on.
+        await self.shutdown.begun.wait()
+        self.worker.give_sign()
 
     async def _run_broker(self, started: "Started") -> None:
         await self.worker.broker.run(self.worker.hub, task_status=started)

@@ -33,6 +33,11 @@ class Peers:
         self._roster = Roster()
 
     @property
+    def coordinator(self) -> Coordinator:
+        """Who knows the workers of this host."""
+        return self._coordinator
+
+    @property
     def spans_hosts(self) -> bool:
         """Whether there may be workers on other hosts."""
         return bool(self._machine)
@@ -81,6 +86,11 @@ class Peers:
         here = [each for each in self._coordinator.siblings() if each.state != "draining"]
         elsewhere = {sign.name for sign in self._elsewhere() if sign.state != "draining"}
         return {self.name_of(each.pid) for each in here} | elsewhere
+
+    def leaving(self) -> int:
+        """How many of the others leave, on whatever host."""
+        elsewhere = sum(sign.state == "draining" for sign in self._elsewhere())
+        return len(self._here("draining")) + elsewhere
 
     def knows(self, node: str) -> bool:
         """Whether clients name another worker so."""

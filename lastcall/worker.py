@@ -189,6 +189,10 @@ class Worker:
         self.record_counts()
         return render(self.coordinator.known())
 
+    def give_sign(self) -> None:
+        """Let the workers of other hosts know how this one is."""
+        self.everyone.give_sign(self._most_announced())
+
     def next_second(self) -> None:
         """What is due once a second."""
         self.commands.next_second()

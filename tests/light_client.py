@@ -59,6 +59,7 @@ class LightClient:
     ) -> None:
         self.heard = {channel: Heard() for channel in channels}
         self.complaints: list[str] = []
+        self.attempts = 0
         self.connects = 0
         self.acknowledged: list[tuple[str, Any]] = []
         self._stories = stories
@@ -73,6 +74,7 @@ class LightClient:
         """Connect again and again, with the delays of the SDKs."""
         attempt = 0
         while True:
+            self.attempts += 1
             with contextlib.suppress(OSError, TimeoutError, InvalidHandshake, ConnectionClosed):
                 async with connect(self._url, compression=None, ping_interval=None) as websocket:
                     await self._begin(websocket)

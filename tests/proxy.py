@@ -3,7 +3,7 @@
 import contextlib
 import socket
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -36,6 +36,23 @@ def run_nginx(directory: Path, ports: tuple[int, int]) -> Iterator[int]:
     site = (DEPLOY / "nginx.conf").read_text()
     site = at_ports(site, ports).replace("listen 80;", f"listen 127.0.0.1:{port};")
     (directory / "lastcall.conf").write_text(site)
+    main = directory / "nginx.conf"
+    main.write_text(_NGINX.format(directory=directory))
+    with running("nginx", "-p", str(directory), "-c", str(main), "-e", "stderr", port=port):
+        yield port
+
+
+@contextmanager
+def run_nginx_for_hosts(directory: Path, ports: Sequence[int]) -> Iterator[int]:
+    """Run `deploy/nginx-hosts.conf` in front of the hosts at *ports*; give its own port."""
+    port = free_port()
+    site = (DEPLOY / "nginx-hosts.conf").read_text()
+    assert "listen 80;" in site
+    servers = "".join(f"server 127.0.0.1:{p} max_fails=1 fail_timeout=2s; " for p in ports)
+    upstream = f"upstream lastcall {{ zone lastcall 128k; least_conn; {servers}keepalive 16; }}\n"
+    (directory / "lastcall.conf").write_text(
+        upstream + site.replace("listen 80;", f"listen 127.0.0.1:{port};")
+    )
     main = directory / "nginx.conf"
     main.write_text(_NGINX.format(directory=directory))
     with running("nginx", "-p", str(directory), "-c", str(main), "-e", "stderr", port=port):

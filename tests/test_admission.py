@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from starlette.types import Message, Receive, Scope, Send
 
-from lastcall.admission import REFUSED_IN_WORDS, Admission
+from lastcall.admission import ALWAYS_ANSWERED, BY_STATUS, REFUSED_IN_WORDS, SPEAKS_HERE, Admission
 from lastcall.transport.base import CUT
 
 pytestmark = pytest.mark.anyio
@@ -21,7 +21,9 @@ class Gate:
         self.gate = Admission(self._serve, lambda: retry_after)
 
     async def request(self, path: str, kind: str = "http", **scope: Any) -> list[Message]:
-        await self.gate({"type": kind, "path": path, **scope}, self._receive, self._send)
+        await self.gate(
+            {"type": kind, "path": path, "headers": [], **scope}, self._receive, self._send
+        )
         return self.sent
 
     async def _serve(self, scope: Scope, _receive: Receive, _send: Send) -> None:
@@ -89,6 +91,26 @@ async def test_a_handshake_is_refused_by_status_or_before_the_accept() -> None:
     assert body["type"] == "websocket.http.response.body"
 
     assert await Gate(5).request("/ws", "websocket") == [{"type": "websocket.close", "code": 1012}]
+
+
+@pytest.mark.parametrize("path", [path for path in REFUSED_IN_WORDS if path != SPEAKS_HERE])
+async def test_a_proxy_that_asks_another_server_is_told_by_status(path: str) -> None:
+    """Its client is let in there, and has not heard of us."""
+    scope: dict[str, Any] = {"method": "GET", "headers": [(b"accept", b"text/event-stream")]}
+    scope["headers"].append(BY_STATUS)
+    gate = Gate(5)
+    start, _ = await gate.request("/in" + path, **scope)
+
+    assert start["status"] == 503
+    assert gate.served == []
+
+
+@pytest.mark.parametrize("path", [*ALWAYS_ANSWERED, SPEAKS_HERE])
+async def test_through_such_a_proxy_who_is_here_is_heard_to_the_end(path: str) -> None:
+    gate = Gate(5)
+    await gate.request(path, headers=[BY_STATUS])
+
+    assert gate.served == [path]
 
 
 async def test_the_lifespan_is_nobodys_request() -> None:

@@ -16,7 +16,9 @@ from lastcall.connection_manager import ConnectionManager
 from lastcall.graceful_shutdown import SAME_CTRL_C, GracefulShutdown, Why
 from lastcall.hub import Hub
 from lastcall.moving_out import HOPE_TIME, HandOver, NoHandOver
+from lastcall.peers import Peers
 from lastcall.protocol.base import ClientProtocol
+from lastcall.roster import Sign
 from lastcall.settings import SHUTDOWN_NOTICE, Settings
 from lastcall.stop_limit import StopLimit
 from lastcall.worker_record import WorkerRecord
@@ -57,6 +59,7 @@ class Scene:
         """Put the worker together."""
         self.owner = RecordingOwner()
         self.coordinator = FakeCoordinator()
+        self.peers = Peers(self.coordinator, "here")
         self.connections = ConnectionManager(Hub(lambda _flush: None), self._changed)
         self.owner.at_end += [self.connections.disconnect]
         settings = Settings(**{"shutdown_timeout": 60.0, **self.settings})  # type: ignore[arg-type]
@@ -64,7 +67,7 @@ class Scene:
             settings,
             self.host,
             self.connections,
-            self.coordinator,
+            self.peers,
             StopLimit(settings.shutdown_timeout, "LASTCALL_SHUTDOWN_TIMEOUT"),
             hand_over=self.hand_over,
             settling_time=self.settling_time,
@@ -253,10 +256,18 @@ async def test_who_may_be_handed_over_is_not_released_while_there_is_hope() -> N
     assert returning not in scene.connections
 
 
-async def test_workers_that_leave_together_release_together() -> None:
+@pytest.mark.parametrize("where", ["of this host", "of another host"])
+async def test_workers_that_leave_together_release_together(where: str) -> None:
     """Two at a rate of two are one a second each: whoever serves then feels no more than two."""
     scene = Scene({"release_rate": 2.0, "shutdown_timeout": 600.0})
-    scene.coordinator.others = [WorkerRecord(1, state="draining"), WorkerRecord(2, state="ready")]
+    if where == "of this host":
+        scene.coordinator.others = [
+            WorkerRecord(1, state="draining"),
+            WorkerRecord(2, state="ready"),
+        ]
+    else:
+        scene.peers.heard(Sign("there/1", "node", "draining"))
+        scene.peers.heard(Sign("there/2", "node", "ready"))
     clients = [scene.join(protocol=RETURNING_TEXT) for _ in range(4)]
     async with scene.running():
         scene.shutdown.on_signal(signal.SIGTERM)

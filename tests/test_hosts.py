@@ -90,6 +90,15 @@ async def test_who_leaves_says_so_and_stays_gone(hosts: list[Host]) -> None:
     assert [len(each.others) for each in hosts[:2]] == [1, 1]
 
 
+async def test_who_begins_to_leave_is_known_to_leave_at_once(hosts: list[Host]) -> None:
+    """Those who leave together share one pace: it must not be found out after seconds."""
+    hosts[1].coordinator.update(state="draining")
+    hosts[1].worker.give_sign()
+    await turn_over()
+
+    assert [each.worker.everyone.peers.leaving() for each in hosts] == [1, 0, 1]
+
+
 async def test_a_worker_that_its_own_host_buries_is_gone_everywhere(hosts: list[Host]) -> None:
     here, _, there = hosts
     here.worker.everyone.peers.heard(roster.Sign("a/7", "n", "ready"))

@@ -61,6 +61,7 @@ def test_workers_of_both_kinds_are_asked_and_stay() -> None:
 
     assert everybody.answering() == {"here/7", "here/8", "b/7", "b/8"}
     assert everybody.staying() == {"here/7", "here/9", "b/7", "b/9"}
+    assert everybody.leaving() == 2
 
 
 def test_of_a_worker_of_this_host_the_files_say_more_than_its_sign() -> None:
