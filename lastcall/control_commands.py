@@ -12,7 +12,7 @@ import msgspec
 import typer
 
 from lastcall.control_socket import Answer, Request, ask, masters_in
-from lastcall.errors import SettingsError
+from lastcall.errors import BrokerUnavailable, SettingsError
 from lastcall.exit_status import FAILED
 from lastcall.process_identity import ProcessIdentity
 from lastcall.run_directory import RunDirectory, all_below
@@ -90,9 +90,15 @@ def status(
     *,
     run_dir: RunDir = None,
     pid: Pid = None,
+    everywhere: Annotated[
+        bool, typer.Option("--all", help="Of all hosts that share LASTCALL_BROKER_URL.")
+    ] = False,
     as_object: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
 ) -> None:
     """Show every server of this user: workers, clients, memory, the last deploy."""
+    if everywhere:
+        _status_of_all_hosts(as_object=as_object)
+        return
     found = [each for each in _find(run_dir) if pid is None or each.has(pid)]
     servers = [each.status for each in found]
     if as_object:
@@ -100,6 +106,20 @@ def status(
     else:
         typer.echo(as_text(servers) if servers else "no server runs here", nl=not servers)
     if not servers:
+        raise SystemExit(FAILED)
+
+
+def _status_of_all_hosts(*, as_object: bool) -> None:
+    # Of these commands only this one needs all settings, and what hosts share.
+    from lastcall.all_hosts import all_hosts  # noqa: PLC0415  (half a second of a core)
+
+    try:
+        found = all_hosts()
+    except (BrokerUnavailable, SettingsError) as error:
+        _fail(error)
+    text = msgspec.json.format(msgspec.json.encode(found)).decode() + "\n"
+    typer.echo(text if as_object else found.as_text(), nl=False)
+    if not found.servers:
         raise SystemExit(FAILED)
 
 

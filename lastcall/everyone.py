@@ -34,7 +34,8 @@ PATIENCE = 2.0
 RETRY_PAUSE = 0.5
 GREETING = 0.3
 """Seconds in which a new worker hears who works on other hosts."""
-_ORDERS = "\0everyone"
+ORDERS = "\0everyone"
+"""The channel on which all workers are told and asked."""
 _SIGN = "here"
 
 type CarryOut = Callable[[bytes, Connection | None], object]
@@ -43,14 +44,18 @@ type Answer = Callable[[bytes], bytes | None]
 """Does what a body says; the answer, or None where nobody waits for one."""
 
 
-class _Order(msgspec.Struct, frozen=True, array_like=True):
+class Order(msgspec.Struct, frozen=True, array_like=True):
+    """What all workers are told or asked, as it travels."""
+
     what: str
     body: bytes
     asker: str = ""
     question: int = 0
 
 
-class _Reply(msgspec.Struct, frozen=True, array_like=True):
+class Reply(msgspec.Struct, frozen=True, array_like=True):
+    """What one of them answers."""
+
     question: int
     body: bytes
     pid: int
@@ -93,7 +98,7 @@ class Everyone:
     @property
     def heard(self) -> StreamPosition | None:
         """Up to which order all connections here have been told; None: that is not known."""
-        return self._hub.head(_ORDERS)
+        return self._hub.head(ORDERS)
 
     def catch_up(self, connection: Connection, heard: StreamPosition) -> None:
         """Do to *connection*, which has just arrived, what was ordered since *heard*."""
@@ -108,11 +113,11 @@ class Everyone:
     async def start(self) -> None:
         """Hear the others from here on; waits for the broker, however long it is away."""
         mine = ANSWERS + self._name
-        self._hub.tap(_ORDERS, self._ordered)
+        self._hub.tap(ORDERS, self._ordered)
         self._hub.tap(mine, self._replied)
         while True:
             with contextlib.suppress(BrokerUnavailable):
-                await self._interest.listen([_ORDERS, mine])
+                await self._interest.listen([ORDERS, mine])
                 await self._greet()
                 return
             await anyio.sleep(RETRY_PAUSE)
@@ -150,7 +155,7 @@ class Everyone:
         Raises (through the future):
             BrokerUnavailable: nobody was told.
         """
-        return self._send(_ORDERS, _Order(what, body))
+        return self._send(ORDERS, Order(what, body))
 
     async def ask(self, what: str, body: bytes) -> list[bytes]:
         """The answers of all workers, or of those that answered in time.
@@ -169,7 +174,7 @@ class Everyone:
         self._questions[number] = question
         try:
             with anyio.move_on_after(patience):
-                await self._send(_ORDERS, _Order(what, body, self._name, number))
+                await self._send(ORDERS, Order(what, body, self._name, number))
                 await question.complete.wait()
         finally:
             del self._questions[number]
@@ -192,23 +197,23 @@ class Everyone:
         told.add_done_callback(not_owed)
         return told
 
-    def _send(self, channel: str, message: _Order | _Reply) -> "asyncio.Future[StreamPosition]":
+    def _send(self, channel: str, message: Order | Reply) -> "asyncio.Future[StreamPosition]":
         encoded = msgspec.msgpack.encode(message)
         return self._broker.publish(channel, encoded, kind=Kind.BINARY)
 
     def _ordered(self, publication: Publication) -> None:
-        order = msgspec.msgpack.decode(publication.data, type=_Order)
+        order = msgspec.msgpack.decode(publication.data, type=Order)
         if order.what in self._orders:
             position = StreamPosition(publication.offset, publication.epoch)
             self._memory.add(Remembered(time.monotonic(), position, order.what, order.body))
         answer = self._answers.get(order.what)
         body = answer(order.body) if answer is not None else b""
         if order.asker:
-            reply = _Reply(order.question, body or b"", os.getpid(), self.peers.name)
+            reply = Reply(order.question, body or b"", os.getpid(), self.peers.name)
             self._send(ANSWERS + order.asker, reply).add_done_callback(not_owed)
 
     def _replied(self, publication: Publication) -> None:
-        reply = msgspec.msgpack.decode(publication.data, type=_Reply)
+        reply = msgspec.msgpack.decode(publication.data, type=Reply)
         question = self._questions.get(reply.question)
         if question is None:
             return

@@ -8,9 +8,10 @@ import time
 from lastcall import __version__
 from lastcall.control_socket import Answer, Request
 from lastcall.deploy import Deploy
-from lastcall.server_status import DeployStatus, MasterStatus, WorkerStatus
+from lastcall.server_status import DeployStatus, MasterStatus
 from lastcall.succession import Succession
 from lastcall.worker_process import WorkerProcess
+from lastcall.worker_status import WorkerStatus
 from lastcall.workforce import Workforce
 
 

@@ -48,7 +48,7 @@ def find_neighbourhood(settings: Settings, host: Host) -> Iterator[Neighbourhood
     """
     url = _url(settings, host)
     limits = ChannelRetention(settings)
-    remote = _remote(settings, limits) if "//" in url else None
+    remote = broker_of_hosts(settings, limits) if "//" in url else None
     machine = machine_name() if remote else ""
     if not has_record_locks():
         if url == "unix:":
@@ -87,7 +87,7 @@ def _url(settings: Settings, host: Host) -> str:
     return url
 
 
-def _remote(settings: Settings, limits: Retention) -> tuple[Broker, str]:
+def broker_of_hosts(settings: Settings, limits: Retention) -> tuple[Broker, str]:
     """The broker of several hosts, and what may be shown of where it is.
 
     Raises:

@@ -15,6 +15,7 @@ from lastcall.everyone import Everyone
 from lastcall.hub import Hub
 from lastcall.protocol.centrifuge import is_joins
 from lastcall.server_api import Node
+from lastcall.worker_status import StatusAnswer, by_file
 
 
 class ThisNode:
@@ -31,11 +32,13 @@ class ThisNode:
         """Answer *everyone*; alive from now on."""
         self._hub = hub
         self._connections = connections
+        self._peers = everyone.peers
         self._beat = beat
         self._since = beat()
         self._uid = str(uuid.uuid4())
         everyone.on("channels", self._channels)
         everyone.on("node", lambda _: msgspec.json.encode(self.describe()))
+        everyone.on(StatusAnswer.QUESTION, lambda _: msgspec.json.encode(self._status()))
 
     def describe(self) -> Node:
         """Its numbers now."""
@@ -49,6 +52,15 @@ class ThisNode:
             num_channels=len(audiences),
             num_subs=sum(audiences.values()),
             uptime=int(self._beat() - self._since),
+        )
+
+    def _status(self) -> StatusAnswer:
+        record = self._peers.coordinator.known()[0]
+        return StatusAnswer(
+            host=platform.node(),
+            master=record.master,
+            worker=by_file(record),
+            knows=sorted(self._peers.answering()),
         )
 
     def _channels(self, pattern: bytes) -> bytes:

@@ -1,8 +1,6 @@
 """What `lastcall status` shows: from the master's socket, the workers' files and the system."""
 
-import os
 from collections.abc import Sequence
-from pathlib import Path
 
 import msgspec
 
@@ -10,30 +8,9 @@ from lastcall.drain_report import DrainReport, merged
 from lastcall.process_identity import ProcessIdentity
 from lastcall.run_directory import RunDirectory
 from lastcall.worker_coordinator import records_in
-from lastcall.worker_record import WorkerRecord
+from lastcall.worker_status import WorkerStatus, by_file, memory
 
 _MIB = 1024 * 1024
-
-
-class WorkerStatus(msgspec.Struct, kw_only=True):
-    """One worker: what its master knows, what its file says, what the system tells."""
-
-    pid: int
-    state: str
-    """starting, ready, retiring; under other masters what the worker's own file says."""
-    place: int | None = None
-    generation: int | None = None
-    uptime: float | None = None
-    connections: int | None = None
-    """None: its file does not say, for instance because the application is not Lastcall's."""
-    draining: bool = False
-    """It tells its clients that it leaves."""
-    rss: int | None = None
-    pss: int | None = None
-    """Bytes of memory; shared ones as its part of them."""
-    version: str = ""
-    drain: DrainReport | None = None
-    """What it does to its clients while it leaves, or did."""
 
 
 class DeployStatus(msgspec.Struct, kw_only=True):
@@ -72,7 +49,7 @@ class MasterStatus(msgspec.Struct, kw_only=True):
 
 
 class ServerStatus(msgspec.Struct, kw_only=True):
-    """One server on this host."""
+    """One server on one host."""
 
     directory: str
     master: int | None
@@ -82,11 +59,13 @@ class ServerStatus(msgspec.Struct, kw_only=True):
     workers: list[WorkerStatus]
     left: list[WorkerStatus] = []
     """Workers that have left within the last hour, the latest first."""
+    host: str = ""
+    """Which one, where the server has several and all were asked."""
 
 
 def workers_of(directory: RunDirectory) -> list[WorkerStatus]:
     """Those who live, by their files."""
-    found = [_by_file(record) for record in records_in(directory) if not record.has_left]
+    found = [by_file(record) for record in records_in(directory) if not record.has_left]
     return sorted(found, key=lambda worker: worker.pid)
 
 
@@ -130,60 +109,13 @@ def master_of(directory: RunDirectory, workers: list[WorkerStatus]) -> int | Non
     return master.pid if master.is_running() and not is_alone else None
 
 
-def memory(pid: int) -> tuple[int | None, int | None]:
-    """Resident and proportional memory of a process in bytes; None where nobody tells."""
-    rss = _field(Path(f"/proc/{pid}/status"), "VmRSS:")
-    return rss, _field(Path(f"/proc/{pid}/smaps_rollup"), "Pss:")
-
-
-def _field(path: Path, name: str) -> int | None:
-    try:
-        lines = path.read_text().splitlines()
-    except OSError:
-        return None
-    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith(name)), None)
-
-
-def _by_file(record: WorkerRecord) -> WorkerStatus:
-    rss, pss = memory(record.pid)
-    return WorkerStatus(
-        pid=record.pid,
-        state=record.state,
-        connections=record.connections,
-        draining=record.state in ("draining", "done"),
-        uptime=_age(record.started),
-        rss=rss,
-        pss=pss,
-        version=record.version,
-        drain=record.drain,
-    )
-
-
-def _age(started: int) -> float | None:
-    """Seconds since a start in clock ticks since boot."""
-    try:
-        now = float(Path("/proc/uptime").read_text().split()[0])
-    except OSError:
-        return None
-    return max(0.0, now - started / os.sysconf("SC_CLK_TCK")) if started else None
-
-
 def as_text(servers: list[ServerStatus]) -> str:
     """For people."""
     return "\n".join("\n".join(_server(server)) + "\n" for server in servers)
 
 
 def _server(server: ServerStatus) -> list[str]:
-    own = server.supervisor
-    if own is not None:
-        lines = [
-            f"lastcall {own.version} on {own.address}: master {own.pid}, Python {own.python}, "
-            f"up {_span(own.uptime)}" + (", stopping" if own.stopping else "")
-        ]
-    elif server.master is not None:
-        lines = [f"master {server.master} in {server.directory}"]
-    else:
-        lines = [f"one worker without a master in {server.directory}"]
+    own, lines = server.supervisor, [_title(server)]
     lines.append(_row("WORKER", "GENERATION", "STATE", "CONNECTIONS", "UP", "MEMORY"))
     for worker in server.workers:
         memory = worker.pss or worker.rss
@@ -203,6 +135,19 @@ def _server(server: ServerStatus) -> list[str]:
     elif server.left:
         lines.append(_drain(server.left[0]))
     return lines
+
+
+def _title(server: ServerStatus) -> str:
+    own = server.supervisor
+    if own is not None:
+        return (
+            f"lastcall {own.version} on {own.address}: master {own.pid}, Python {own.python}, "
+            f"up {_span(own.uptime)}" + (", stopping" if own.stopping else "")
+        )
+    place = f"on {server.host}" if server.host else f"in {server.directory}"
+    if server.master is not None:
+        return f"master {server.master} {place}"
+    return f"one worker without a master {place}"
 
 
 def _drain(worker: WorkerStatus) -> str:

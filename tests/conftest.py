@@ -57,6 +57,8 @@ def _no_blocking_calls() -> Iterator[None]:
             function.can_block_in("lastcall/run_directory.py", RUN_DIRECTORY)
             function.can_block_in("lastcall/worker_coordinator.py", COORDINATOR)
             function.can_block_in("lastcall/socket_handover.py", HANDOVER)
+            # An operator asks how this worker is: a few lines of the kernel's, in milliseconds.
+            function.can_block_in("lastcall/worker_status.py", {"by_file"})
             # uvloop looks at the path of a listening socket, on Python 3.13.
             function.can_block_in("lastcall/broker/bus_server.py", {"open", "close"})
         yield

@@ -139,6 +139,7 @@ LAYERS = (
             "moving_out",
             "moving_turn",
             "node",
+            "outsider",
             "peers",
             "revoking",
             "rulebook",
@@ -156,6 +157,7 @@ LAYERS = (
             "user_orders",
             "worker_coordinator",
             "worker_record",
+            "worker_status",
         ),
         packages=frozenset({"anyio", "msgspec"}),
         extra={"backend": frozenset({"httpx"})},
@@ -204,6 +206,7 @@ LAYERS = (
         (
             "__main__",
             "admission",
+            "all_hosts",
             "api_commands",
             "app",
             "assembly",

@@ -1,6 +1,7 @@
 """Workers of different hosts on one broker: they find, ask and bury each other."""
 
 import asyncio
+import platform
 from collections.abc import AsyncIterator, Callable
 
 import anyio
@@ -16,6 +17,7 @@ from lastcall.server_api import Nodes
 from lastcall.settings import Settings
 from lastcall.worker import Worker
 from lastcall.worker_record import WorkerRecord
+from lastcall.worker_status import StatusAnswer
 from tests.fakes import FakeCoordinator, RecordingTransport, connect
 from tests.test_emulation import Bus
 
@@ -78,6 +80,20 @@ async def test_all_are_asked_and_nobody_is_waited_for_in_vain(hosts: list[Host])
             answers = await each.worker.everyone.ask("node", b"")
             assert len({msgspec.json.decode(answer)["uid"] for answer in answers}) == 3
         assert len((await hosts[0].worker.server_methods.do(Nodes())).nodes) == 3  # type: ignore[union-attr]
+
+
+async def test_each_says_how_it_is_and_whom_it_knows(hosts: list[Host]) -> None:
+    """From the first answer on, who asks knows how many have to follow."""
+    await hosts[1].join("news")
+    hosts[1].worker.record()
+    answers = await hosts[0].worker.everyone.ask(StatusAnswer.QUESTION, b"")
+    read = [msgspec.json.decode(answer, type=StatusAnswer) for answer in answers]
+
+    assert {each.host for each in read} == {platform.node()}
+    assert {name for each in read for name in each.knows} == {
+        each.worker.everyone.peers.name for each in hosts
+    }
+    assert sum(each.worker.connections or 0 for each in read) == 1
 
 
 async def test_who_leaves_says_so_and_stays_gone(hosts: list[Host]) -> None:
