@@ -51,6 +51,7 @@ class Crowd:
         self._addresses = Tally(settings.max_address_connections)
         self._is_limited = bool(settings.max_user_connections or settings.max_address_connections)
         self._everyone = everyone
+        self._absences = 0
         self.refused: Counter[str] = Counter()
         """What was refused so far, by the names of the metrics."""
         everyone.on(_TELL, lambda body: self._heard([body]))
@@ -121,6 +122,11 @@ class Crowd:
         """Tell the others what has changed, and forget who is gone."""
         if not self._is_limited:
             return
+        if self._absences != self._everyone.absences:
+            # Those who did not hear of us for long have forgotten what we said.
+            self._absences = self._everyone.absences
+            self._users.say_everything_again()
+            self._addresses.say_everything_again()
         users, addresses = self._users.news(), self._addresses.news()
         if users or addresses:
             told = self._everyone.tell(_TELL, self._encode(users, addresses))

@@ -87,7 +87,9 @@ class Everyone:
         self._questions: dict[int, _Question] = {}
         self._last = 0
         self._until_sign = 0
-        self._has_parted = False
+        self._has_parted = self._is_deaf = False
+        self.absences = 0
+        """How often those of other hosts may have taken this worker for gone."""
         self.on(_SIGN, self._met)
 
     def on_order(self, what: str, carry_out: CarryOut) -> None:
@@ -126,10 +128,20 @@ class Everyone:
         """Give a sign of life now and then; the workers of other hosts that give none any more."""
         if not self.peers.spans_hosts or self._has_parted:
             return []
+        if not self._hub.is_available:
+            self._excuse()
+            return []
+        self._is_deaf = False
         self._until_sign -= 1
         if self._until_sign < 0:
             self.give_sign(announced)
         return self.peers.fallen()
+
+    def _excuse(self) -> None:
+        self.peers.excuse()
+        self.absences += not self._is_deaf
+        self._is_deaf = True
+        self._until_sign = 0  # as soon as somebody can hear it
 
     def give_sign(self, announced: Mapping[str, int]) -> None:
         """Let the other hosts know now how this worker is."""

@@ -72,6 +72,10 @@ class Peers:
         self._roster.forget(name)
         return Sign(name, "", "done")
 
+    def excuse(self) -> None:
+        """Nothing can be heard here now: that says nothing about the others."""
+        self._roster.excuse(self._clock())
+
     def fallen(self) -> list[Sign]:
         """Workers of other hosts that must have died, each once."""
         here = self._here()

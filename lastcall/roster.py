@@ -6,8 +6,9 @@ import msgspec
 
 SIGN_SECONDS = 2
 """Between two signs of life of a worker."""
-SILENCE_SECONDS = 7.0
-"""After which nobody waits for an answer of a worker any more."""
+SILENCE_SECONDS = 10.0
+"""After which nobody waits for an answer of a worker any more; longer than it takes to notice that
+it is ourselves who hear nothing."""
 FALLEN_SECONDS = 20.0
 """After which a worker is taken for dead, and its clients for gone with it."""
 
@@ -46,6 +47,10 @@ class Roster:
     def forget(self, name: str) -> None:
         """It is known from elsewhere that this one is gone; unknown ones are ignored."""
         self._signs.pop(name, None)
+
+    def excuse(self, now: float) -> None:
+        """Nobody could be heard until *now*: silence before that means nothing."""
+        self._signs = {name: (now, sign) for name, (_, sign) in self._signs.items()}
 
     def present(self, now: float) -> list[Sign]:
         """Who has given a sign lately."""

@@ -49,6 +49,10 @@ class Tally:
         """What was told of *names* has not been heard."""
         self._changed.update(names)
 
+    def say_everything_again(self) -> None:
+        """What was told has perhaps been forgotten."""
+        self._changed.update(self._here)
+
     def all_here(self) -> dict[str, int]:
         """Everything that is here, for a worker that has heard nothing yet."""
         return dict(self._here)

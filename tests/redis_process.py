@@ -39,14 +39,18 @@ class RedisProcess:
             )
         wait_until(lambda: self.ask("PING") == "+PONG", START_TIMEOUT, self._log)
 
-    def ask(self, *words: str) -> str:
+    def ask(self, *words: str, password: str = "") -> str:
         """The first line of the answer to a command; empty if there is none."""
-        packed = [f"*{len(words)}\r\n", *(f"${len(w)}\r\n{w}\r\n" for w in words)]
         try:
-            with socket.create_connection(("127.0.0.1", self.port), 5) as connection:
-                connection.sendall("".join(packed).encode())
-                with connection.makefile("rb") as answer:
-                    return answer.readline().decode().strip()
+            with (
+                socket.create_connection(("127.0.0.1", self.port), 5) as connection,
+                connection.makefile("rb") as answer,
+            ):
+                if password:
+                    connection.sendall(_packed("AUTH", password))
+                    answer.readline()
+                connection.sendall(_packed(*words))
+                return answer.readline().decode().strip()
         except OSError:
             return ""
 
@@ -55,6 +59,15 @@ class RedisProcess:
         """The process, while it runs."""
         assert self._process is not None
         return self._process.pid
+
+    def info(self, name: str) -> int:
+        """A figure that it tells of itself."""
+        with socket.create_connection(("127.0.0.1", self.port), 5) as connection:
+            connection.sendall(_packed("INFO", "everything"))
+            with connection.makefile("rb") as answer:
+                length = int(answer.readline()[1:])
+                lines = answer.read(length).decode().splitlines()
+        return int(dict(line.split(":", 1) for line in lines if ":" in line)[name])
 
     def kill(self) -> None:
         """End it at once."""
@@ -76,6 +89,11 @@ class RedisProcess:
 
     def _log(self) -> str:
         return (self._directory / "log").read_text(errors="replace")
+
+
+def _packed(*words: str) -> bytes:
+    packed = [f"*{len(words)}\r\n", *(f"${len(w)}\r\n{w}\r\n" for w in words)]
+    return "".join(packed).encode()
 
 
 @contextmanager

@@ -12,6 +12,9 @@ import pytest
 from lastcall import everyone, roster
 from lastcall.assembly import Loop, assemble
 from lastcall.commands import Commands
+from lastcall.hub import Hub
+from lastcall.interest import Interest
+from lastcall.peers import Peers
 from lastcall.rulebook import Rulebook
 from lastcall.server_api import Nodes
 from lastcall.settings import Settings
@@ -20,6 +23,7 @@ from lastcall.worker_record import WorkerRecord
 from lastcall.worker_status import StatusAnswer
 from tests.fakes import FakeCoordinator, RecordingTransport, connect
 from tests.test_emulation import Bus
+from tests.test_peers import ManualClock
 
 pytestmark = pytest.mark.anyio
 
@@ -30,11 +34,12 @@ class Host:
     def __init__(self, bus: Bus, machine: str) -> None:
         self.coordinator = FakeCoordinator()
         self.coordinator.update(state="ready")
-        rules = Rulebook.by(Settings(announcements=True))
+        rules = Rulebook.by(Settings(announcements=True, max_address_connections=1))
         commands = Commands(rules.endpoints, lambda coroutine: coroutine.close(), print)
         loop = Loop(later=self._later, changed=lambda: None, machine=machine)
         self.worker: Worker = assemble(rules, commands, loop, bus, self.coordinator)
         bus.hubs.append(self.worker.hub)
+        self.worker.hub.available(yes=True)
 
     def _later(self, flush: Callable[[], None]) -> None:
         asyncio.get_running_loop().call_soon(flush)
@@ -143,6 +148,59 @@ async def test_clients_of_a_host_that_fell_silent_are_announced_once(
 
     for transport in transports:
         assert transport.messages.count(b"3 clients disconnected.") == 1
+
+
+async def test_a_worker_that_hears_nothing_takes_nobody_for_dead() -> None:
+    """The broker was away for longer than anybody may be silent: all are as they were."""
+    bus, hub, clock = Bus(), Hub(lambda _: None), ManualClock()
+    async with bus.running():
+        peers = Peers(FakeCoordinator(), "a", clock=clock)
+        lonely = everyone.Everyone(bus, hub, Interest(bus, hub), peers)
+        sign = roster.Sign("d/1", "n", "ready", {"news": 3})
+        peers.heard(sign)
+        clock.now += roster.FALLEN_SECONDS
+        hub.available(yes=False)
+        assert lonely.next_second({}) == []
+        hub.available(yes=True)
+        assert lonely.next_second({}) == []
+        assert peers.answering() == {"d/1"}
+
+        clock.now += roster.FALLEN_SECONDS
+        assert lonely.next_second({}) == [sign]
+
+
+async def test_who_was_away_counts_again_at_those_who_forgot_it(hosts: list[Host]) -> None:
+    here, there = (each.worker for each in hosts[:2])
+    await hosts[0].join("news")
+    address = next(iter(here.connections)).remote.host
+    here.next_second()
+    await turn_over()
+    assert not there.crowd.has_room_at(address)
+    there.everyone.peers.heard(roster.Sign(here.everyone.peers.name, "", "done"))
+    there.next_second()
+    assert there.crowd.has_room_at(address)
+
+    here.hub.available(yes=False)
+    here.next_second()
+    here.hub.available(yes=True)
+    here.next_second()
+    await turn_over()
+    there.next_second()
+    assert not there.crowd.has_room_at(address)
+
+
+async def test_who_was_away_gives_a_sign_as_soon_as_it_is_back(hosts: list[Host]) -> None:
+    given: list[dict[str, int]] = []
+    hosts[0].worker.next_second()
+    await turn_over()
+    hosts[1].worker.everyone.on("here", lambda body: given.append(_announced(body)))
+    hosts[0].worker.hub.available(yes=False)
+    hosts[0].worker.next_second()
+    hosts[0].worker.hub.available(yes=True)
+    hosts[0].worker.next_second()
+    await turn_over()
+
+    assert len(given) == 1
 
 
 async def test_signs_are_given_now_and_then(hosts: list[Host]) -> None:

@@ -39,6 +39,15 @@ def test_who_is_silent_is_not_waited_for_and_in_the_end_taken_for_dead() -> None
     assert roster.fallen(FALLEN_SECONDS) == []
 
 
+def test_who_could_not_be_heard_is_not_silent() -> None:
+    roster = Roster()
+    roster.heard(sign("a/1"), 0)
+    roster.excuse(FALLEN_SECONDS + 10)
+
+    assert roster.fallen(FALLEN_SECONDS + 11) == []
+    assert len(roster.present(FALLEN_SECONDS + 11)) == 1
+
+
 def test_who_says_goodbye_is_gone_at_once() -> None:
     roster = Roster()
     roster.heard(sign("a/1"), 0)

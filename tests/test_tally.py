@@ -67,3 +67,14 @@ def test_what_a_dead_worker_said_counts_no_more() -> None:
 
     assert tally.is_full("ann")
     assert not tally.is_full("bob")
+
+
+def test_all_is_said_again_to_those_who_may_have_forgotten() -> None:
+    tally = Tally(3)
+    tally.add("ann")
+    tally.add("bob")
+    tally.news()
+    tally.say_everything_again()
+
+    assert tally.news() == {"ann": 1, "bob": 1}
+    assert tally.news() == {}
