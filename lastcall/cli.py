@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 import uvicorn
 
-from lastcall import __version__, api_commands, control_commands, token_command
+from lastcall import __version__, api_commands, control_commands, size_command, token_command
 from lastcall.errors import SettingsError
 from lastcall.host import FAMILY_VARIABLE, MASTER_VARIABLE
 from lastcall.listening_sockets import Address, bound, inherited, shown
@@ -152,6 +152,7 @@ def version() -> None:
 api_commands.register(app)
 control_commands.register(app)
 token_command.register(app)
+size_command.register(app)
 
 
 def main() -> None:

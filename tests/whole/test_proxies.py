@@ -1,7 +1,6 @@
 """Deploys behind a real proxy, with the configurations in `deploy/`."""
 
 import asyncio
-import re
 import shutil
 import signal
 import sys
@@ -14,7 +13,7 @@ import pytest
 
 from lastcall.settings import SHUTDOWN_NOTICE
 from tests.clients import Client, clients
-from tests.proxy import DEPLOY, run_haproxy, run_nginx
+from tests.proxy import run_haproxy, run_nginx
 from tests.server_process import ServerProcess, run_server, wait_until
 from tests.stream_client import StreamClient
 
@@ -112,18 +111,6 @@ async def test_who_is_behind_a_proxy_is_announced_by_the_clients_address(tmp_pat
     with run_server() as server, run_nginx(tmp_path, (server.port, server.port)) as port:
         async with clients(f"ws://127.0.0.1:{port}/ws", 1) as (client,):
             await client.hear('Client "[127.0.0.1]" connected.')
-
-
-def test_pod_is_killed_only_after_its_drain() -> None:
-    manifest = (DEPLOY / "kubernetes.yaml").read_text()
-
-    def number(pattern: str) -> int:
-        (found,) = re.findall(pattern, manifest)
-        return int(found)
-
-    delay = number(r'command: \[sleep, "(\d+)"\]')
-    timeout = number(r'LASTCALL_SHUTDOWN_TIMEOUT, value: "(\d+)"')
-    assert number(r"terminationGracePeriodSeconds: (\d+)") >= delay + timeout + 5
 
 
 async def tell(server: ServerProcess, text: str) -> None:
