@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import json
 import random
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -84,6 +85,16 @@ class LightClient:
             self._asked.clear()
             await asyncio.sleep(0.1 + self._chance.uniform(0, min(2.0, 0.1 * 2**attempt)))
             attempt += 1
+
+    @contextlib.asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Run until the block is left."""
+        task = asyncio.create_task(self.run())
+        try:
+            yield
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
 
     def go_to(self, url: str) -> None:
         """Come back to *url* after the next cut, as a balancer would have it."""

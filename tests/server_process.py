@@ -94,6 +94,12 @@ class ServerProcess:
         except OSError:
             return 0
 
+    def refuses(self) -> bool:
+        """Whether whoever comes now is refused."""
+        with contextlib.suppress(OSError):  # a worker without clients has just ended
+            return self.get("/")[0] == 503
+        return False
+
     def _is_ready(self) -> bool:
         return self.health("ready") == 200
 

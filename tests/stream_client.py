@@ -143,3 +143,15 @@ async def streaming(lastcall: Lastcall, app: FastAPI | None = None) -> AsyncIter
         url = f"http://127.0.0.1:{host.port}"
         async with httpx.AsyncClient(base_url=url, timeout=PATIENCE) as http:
             yield StreamServer(lastcall, host, http)
+
+
+async def stream_works(port: int) -> None:
+    """Open a stream at *port*, and speak: each request may come to another server there."""
+    connect = {"id": 1, "connect": {}}
+    async with (
+        httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=20) as http,
+        http.stream("POST", "/connection/http_stream", json=connect) as response,
+    ):
+        client = StreamClient(http, response, reads_events=False)
+        await client.connected()
+        assert (await client.ask("rpc", method="none"))["error"]["code"] == 108

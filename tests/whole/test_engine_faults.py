@@ -75,14 +75,11 @@ async def crowds(pair: Pair, number: int = 4) -> AsyncIterator[tuple[list[LightC
     """Clients of either host that hear all channels, and have heard a first word."""
     urls = [f"ws://127.0.0.1:{host.port}/connection/websocket" for host in pair.both]
     here, there = ([LightClient(url, CHANNELS, n) for n in range(number)] for url in urls)
-    running = [asyncio.create_task(client.run()) for client in here + there]
-    try:
+    async with contextlib.AsyncExitStack() as stack:
+        for client in here + there:
+            await stack.enter_async_context(client.running())
         await hear_all(pair.other, here + there, "the first word")
         yield here, there
-    finally:
-        for task in running:
-            task.cancel()
-        await asyncio.gather(*running, return_exceptions=True)
 
 
 async def publish(host: ServerProcess, channel: str, data: object) -> dict[str, Any]:

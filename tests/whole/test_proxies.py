@@ -13,9 +13,11 @@ import pytest
 
 from lastcall.settings import SHUTDOWN_NOTICE
 from tests.clients import Client, clients
+from tests.light_client import LightClient
 from tests.proxy import run_haproxy, run_nginx
 from tests.server_process import ServerProcess, run_server, wait_until
-from tests.stream_client import StreamClient
+from tests.stream_client import StreamClient, stream_works
+from tests.whole.moving import until
 
 pytestmark = [pytest.mark.anyio, pytest.mark.whole]
 
@@ -82,6 +84,28 @@ async def test_while_one_server_leaves_new_clients_are_anothers(
             for client in rest:
                 await client.hear("undisturbed")
                 assert SHUTDOWN_NOTICE not in client.heard
+
+
+@pytest.mark.parametrize("run_proxy", PROXIES)
+async def test_sdks_that_come_while_a_server_leaves_are_anothers(
+    run_proxy: RunProxy, tmp_path: Path
+) -> None:
+    """By itself it would let them in, to tell them in their words to come back later."""
+    with (
+        run_server(insecure=True, heartbeat_interval=0) as first,
+        run_server(insecure=True, heartbeat_interval=0) as second,
+        run_proxy(tmp_path, (first.port, second.port)) as port,
+    ):
+        async with clients(first.websocket_url, 1):
+            first.send_signal(signal.SIGTERM)
+            await until(first.refuses, first)
+            for _ in range(4):
+                client = LightClient(f"ws://127.0.0.1:{port}/connection/websocket", [], 0)
+                async with asyncio.timeout(10), client.running():
+                    while not client.connects:  # noqa: ASYNC110  (what it hears is its own)
+                        await asyncio.sleep(0.01)
+                assert client.attempts == 1
+                await stream_works(port)
 
 
 @pytest.mark.parametrize("transport", ["sse", "http_stream"])

@@ -22,7 +22,7 @@ from tests.light_client import LightClient
 from tests.proxy import run_nginx_for_hosts
 from tests.redis_process import needs_redis, run_redis
 from tests.server_process import ServerProcess, free_port, run_server
-from tests.stream_client import StreamClient
+from tests.stream_client import stream_works
 from tests.whole.moving import clients_of, until
 
 pytestmark = [
@@ -87,13 +87,10 @@ async def crowd_of(fleet: Fleet, number: int) -> AsyncIterator[list[LightClient]
     """Clients that come back by themselves; all of them hear all channels."""
     url = f"ws://127.0.0.1:{fleet.port}/connection/websocket"
     crowd = [LightClient(url, CHANNELS, seed) for seed in range(number)]
-    running = [asyncio.create_task(client.run()) for client in crowd]
-    try:
+    async with contextlib.AsyncExitStack() as stack:
+        for client in crowd:
+            await stack.enter_async_context(client.running())
         yield crowd
-    finally:
-        for task in running:
-            task.cancel()
-        await asyncio.gather(*running, return_exceptions=True)
 
 
 @contextlib.asynccontextmanager
@@ -184,13 +181,6 @@ def reports(host: ServerProcess) -> list[DrainReport]:
     ]
 
 
-def refuses(host: ServerProcess) -> bool:
-    """Whether whoever comes to *host* now is refused."""
-    with contextlib.suppress(OSError):  # its other worker, which has no clients, has just ended
-        return host.get("/")[0] == 503
-    return False
-
-
 def held(host: ServerProcess) -> int:
     """How many connections *host* says it has."""
     return sum(clients_of(host).values())
@@ -250,22 +240,10 @@ async def test_nobody_is_sent_away_while_a_host_that_leaves_has_clients(tmp_path
         leaving = fleet.hosts[0]
         async with clients(leaving.websocket_url, 1):
             leaving.send_signal(signal.SIGTERM)
-            await until(lambda: refuses(leaving), leaving)
+            await until(leaving.refuses, leaving)
             for _ in range(2 * HOSTS):
                 async with crowd_of(fleet, 1) as (client,), asyncio.timeout(10):
                     while not client.connects:  # noqa: ASYNC110  (what it hears is its own)
                         await asyncio.sleep(0.01)
                 assert client.attempts == 1
-                await _stream_works(fleet.port)
-
-
-async def _stream_works(port: int) -> None:
-    """Open a stream, and speak; each request may come to any host."""
-    connect = {"id": 1, "connect": {}}
-    async with (
-        httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=20) as http,
-        http.stream("POST", "/connection/http_stream", json=connect) as response,
-    ):
-        client = StreamClient(http, response, reads_events=False)
-        await client.connected()
-        assert (await client.ask("rpc", method="none"))["error"]["code"] == 108
+                await stream_works(fleet.port)
