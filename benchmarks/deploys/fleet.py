@@ -31,7 +31,7 @@ class Fleet:
         """Start them."""
         self._stack = stack
         self._workers = workers
-        self._settings = SETTINGS | {"broker_url": url}
+        self._settings: dict[str, Any] = SETTINGS | {"broker_url": url}
         self.hosts = [self._run() for _ in range(hosts)]
 
     def url(self, place: int) -> str:
