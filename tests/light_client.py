@@ -116,6 +116,12 @@ class LightClient:
                 self._websocket, {"id": number, "publish": {"channel": channel, "data": data}}
             )
 
+    async def until_subscribed(self) -> None:
+        """Return when it hears all its channels."""
+        while not all(heard.epoch for heard in self.heard.values()):
+            await self._news.wait()
+            self._news.clear()
+
     async def until_like(self, channel: str, text: str) -> None:
         """Return when something with *text* in it was heard in *channel*."""
         while not self.has_heard(channel, text):
@@ -183,6 +189,7 @@ class LightClient:
             return
         heard.gaps += bool(heard.epoch)
         heard.epoch, heard.offset = result["epoch"], result.get("offset", 0)
+        self._news.set()
 
     def _note(self, channel: str, publication: dict[str, Any]) -> None:
         heard = self.heard[channel]

@@ -85,7 +85,7 @@ class Burnt:
 
 
 async def burn(directory: Path, scale: Scale, seed: int) -> Burnt:
-    """Let a server in *directory* burn, and see who missed what.
+    """Let a server in *directory* burn, by the chance of *seed*, and see who missed what.
 
     Raises:
         AssertionError: workers never became ready, or a client never heard the end.
@@ -116,6 +116,8 @@ async def crowd(url: str, scale: Scale, seed: int) -> AsyncIterator[list[LightCl
     ]
     tasks = [asyncio.create_task(client.run()) for client in clients]
     try:
+        async with asyncio.timeout(PATIENCE):
+            await asyncio.gather(*(client.until_subscribed() for client in clients))
         yield clients
     finally:
         for task in tasks:
@@ -178,7 +180,14 @@ async def all_hear(
                 *(listener.until_like(word) for listener in listeners),
             )
     except TimeoutError:
-        raise AssertionError(f"not everybody heard {word!r}: {place.server.describe()}") from None
+        deaf = [
+            f"client {number}, {client.is_connected=}, {channel} up to {heard.offset}"
+            for number, client in enumerate(clients)
+            for channel, heard in client.heard.items()
+            if not client.has_heard(channel, word)
+        ]
+        said = f"{len(deaf)} have not heard {word!r}, such as {deaf[:10]}"
+        raise AssertionError(f"{said}: {place.server.describe()}") from None
 
 
 async def say_surely(client: LightClient, channel: str, word: str) -> None:
