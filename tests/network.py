@@ -53,10 +53,10 @@ class Network:
 
     async def _stop(self) -> None:
         self._server.close()
+        self._is_cut = True
         self._abort()
-        for way in self._ways:
-            way.cancel()
-        await asyncio.gather(*self._ways, return_exceptions=True)
+        if self._ways:
+            await asyncio.wait(self._ways)
 
     def _abort(self) -> None:
         for writer in list(self._writers):
