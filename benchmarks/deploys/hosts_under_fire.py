@@ -116,7 +116,7 @@ class Fire:
         try:
             for some in itertools.batched(self._crowd, AT_ONCE):
                 tasks += [asyncio.create_task(client.run()) for client in some]
-                await until(partial(all_connected, some))
+                await asyncio.gather(*(client.until_subscribed() for client in some))
             await self._all_hear_a_word()
             talking = asyncio.create_task(talk(self._crowd, self._scale.rate))
             tasks.append(talking)
@@ -207,11 +207,6 @@ class Fire:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(0.5):
                     await until(lambda: self._stories.place(channel, word) is not None)
-
-
-def all_connected(clients: Sequence[LightClient]) -> bool:
-    """Whether all of them can publish."""
-    return all(client.is_connected for client in clients)
 
 
 def all_are_at(hearers: Sequence[LightClient], place: tuple[str, int] | None) -> bool:
