@@ -97,10 +97,13 @@ class Settings(LimitSettings, ProxySettings):
     )
     broker_url: Annotated[
         str,
-        Allowed("memory:, unix:, redis://… or rediss://… (nats:// is not supported yet), or empty"),
+        Allowed(
+            "memory:, unix:, redis://… or redis+sentinel://…, each also with rediss (nats:// is "
+            "not supported yet), or empty"
+        ),
     ] = Field(
         default="",
-        pattern=r"^(|memory:|unix:|rediss?://\S+)$",
+        pattern=r"^(|memory:|unix:|rediss?(\+sentinel)?://\S+)$",
         description="What carries publications: `memory:`, `unix:`, or the address of a Redis that "
         "several hosts share; empty: by the number of workers.",
     )

@@ -152,7 +152,13 @@ def wrong_value(field: FieldInfo, value: Given) -> str:
 
 def without_password(value: object) -> object:
     """Hide who logs in, and with what, in an address such as `redis://user:password@host`."""
-    return re.sub(r"(?<=//)[^/\s]*@", "***@", value) if isinstance(value, str) else value
+    if not isinstance(value, str) or "//" not in value:
+        return value
+    return re.sub(r"(?<=//)[^/\s]*@|(?<=password=)[^&#\s]*", _hidden, value)
+
+
+def _hidden(found: re.Match[str]) -> str:
+    return "***@" if found[0].endswith("@") else "***"
 
 
 def _from_file(fields: Fields) -> dict[str, Given]:

@@ -56,7 +56,9 @@ LAYERS = (
             "announcements",
             "batch_size",
             "broker.following",
+            "broker.redis_address",
             "broker.redis_names",
+            "broker.redis_scripts",
             "catch_up",
             "channel_hooks",
             "channels",
@@ -169,9 +171,10 @@ LAYERS = (
         packages=frozenset({"anyio", "msgspec"}),
         own_folder_only=True,
         extra={
-            "broker.redis": frozenset({"redis"}),
             "broker.redis_ear": frozenset({"hiredis", "redis"}),
             "broker.redis_line": frozenset({"hiredis", "redis"}),
+            "broker.redis_node": frozenset({"redis"}),
+            "broker.redis_sentinel": frozenset({"redis"}),
             "broker.redis_server": frozenset({"redis"}),
             # The web framework's objects are what this transport writes to.
             "transport.asgi_websocket": frozenset({"starlette"}),

@@ -18,12 +18,32 @@ needs_redis = pytest.mark.skipif(
 )
 
 
+def answer_of(port: int, *words: str, password: str = "") -> str:
+    """What the Redis at *port* answers: a line, or a string of several; empty if nothing."""
+    try:
+        with (
+            socket.create_connection(("127.0.0.1", port), 5) as connection,
+            connection.makefile("rb") as answer,
+        ):
+            if password:
+                connection.sendall(_packed("AUTH", password))
+                answer.readline()
+            connection.sendall(_packed(*words))
+            line = answer.readline().decode().strip()
+            if line.startswith("$") and line != "$-1":
+                return answer.read(int(line[1:])).decode()
+            return line
+    except OSError:
+        return ""
+
+
 class RedisProcess:
     """One server; what it stored is on disk as soon as it has answered."""
 
     def __init__(self, directory: Path, *options: str) -> None:
         self.port = free_port()
         self.url = f"redis://127.0.0.1:{self.port}/0"
+        directory.mkdir(exist_ok=True)
         self._directory = directory
         self._options = options
         self._process: subprocess.Popen[bytes] | None = None
@@ -41,18 +61,7 @@ class RedisProcess:
 
     def ask(self, *words: str, password: str = "") -> str:
         """The first line of the answer to a command; empty if there is none."""
-        try:
-            with (
-                socket.create_connection(("127.0.0.1", self.port), 5) as connection,
-                connection.makefile("rb") as answer,
-            ):
-                if password:
-                    connection.sendall(_packed("AUTH", password))
-                    answer.readline()
-                connection.sendall(_packed(*words))
-                return answer.readline().decode().strip()
-        except OSError:
-            return ""
+        return answer_of(self.port, *words, password=password)
 
     @property
     def pid(self) -> int:

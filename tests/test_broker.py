@@ -27,6 +27,7 @@ from lastcall.broker.redis import RedisBroker
 from lastcall.broker.unix_socket import UnixSocketBroker
 from lastcall.errors import BrokerUnavailable, UnrecoverablePosition
 from tests.redis_process import RedisProcess, needs_redis, run_redis
+from tests.redis_sentinels import Sentinels, run_sentinels
 
 pytestmark = pytest.mark.anyio
 
@@ -141,7 +142,7 @@ class UnixSocketHarness(Harness):
 class RedisHarness(Harness):
     """Workers on a real Redis that this file's tests share, each with keys of its own."""
 
-    server: RedisProcess
+    server: RedisProcess | Sentinels
 
     @asynccontextmanager
     async def start(
@@ -156,12 +157,17 @@ class RedisHarness(Harness):
             yield started
 
 
+class SentinelHarness(RedisHarness):
+    """The same, but for where the Redis is."""
+
+
 HARNESSES: dict[str, tuple[type[Harness], int]] = {
     "memory": (MemoryHarness, 1),
     "unix_socket, one worker": (UnixSocketHarness, 1),
     "unix_socket, three workers": (UnixSocketHarness, 3),
     "redis, one worker": (RedisHarness, 1),
     "redis, three workers": (RedisHarness, 3),
+    "redis by sentinels, two workers": (SentinelHarness, 2),
 }
 
 
@@ -171,17 +177,28 @@ def redis() -> Iterator[RedisProcess]:
         yield server
 
 
+@pytest.fixture(scope="module")
+def sentinels() -> Iterator[Sentinels]:
+    with run_sentinels() as servers:
+        yield servers
+
+
+SERVERS = {RedisHarness: "redis", SentinelHarness: "sentinels"}
+"""What each kind needs beside it: the name of a fixture."""
+
+
 @pytest.fixture(
     params=[
-        pytest.param(name, marks=needs_redis if kind is RedisHarness else ())
+        pytest.param(name, marks=needs_redis if kind in SERVERS else ())
         for name, (kind, _) in HARNESSES.items()
     ]
 )
 def harness(request: pytest.FixtureRequest) -> tuple[Harness, int]:
     kind, workers = HARNESSES[request.param]
-    if kind is RedisHarness:
-        RedisHarness.server = request.getfixturevalue("redis")
-    return kind(), workers
+    harness = kind()
+    if isinstance(harness, RedisHarness):
+        harness.server = request.getfixturevalue(SERVERS[type(harness)])
+    return harness, workers
 
 
 async def test_all_subscribers_get_a_channel_in_one_order(harness: tuple[Harness, int]) -> None:

@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import anyio
 import pytest
@@ -13,7 +14,9 @@ from lastcall.broker.heard_channels import ANSWER_SECONDS, PAGE
 from lastcall.broker.redis import RedisBroker
 from lastcall.broker.redis_streams import MAX_DATA
 from lastcall.errors import BrokerUnavailable, SettingsError, UnrecoverablePosition
+from tests.certificates import make_certificate
 from tests.redis_process import RedisProcess, needs_redis, run_redis
+from tests.server_process import free_port
 from tests.test_broker import Worker, running
 
 pytestmark = [pytest.mark.anyio, needs_redis]
@@ -301,9 +304,7 @@ async def test_wrong_password_is_told_and_hidden(
     redis.ask("CONFIG", "SET", "requirepass", "right")
     url = redis.url.replace("//", "//:hunter2@")
     broker = RedisBroker(url, LIMITS)
-    with anyio.move_on_after(1):
-        async with running(broker):
-            raise AssertionError("it cannot be carried")
+    await refuses_to_run(broker)
 
     assert "invalid username-password pair" in caplog.text
     assert "hunter2" not in caplog.text + broker.name
@@ -311,6 +312,31 @@ async def test_wrong_password_is_told_and_hidden(
         assert (await worker.broker.publish("news", b"")).offset == 1
 
 
-def test_address_that_is_none_is_refused() -> None:
+async def test_tls(tmp_path: Path) -> None:
+    certificate, key = make_certificate(tmp_path)
+    port = free_port()
+    options = f"--tls-port {port} --tls-auth-clients no --tls-cert-file {certificate}"
+    with run_redis(*options.split(), "--tls-key-file", str(key)) as redis:
+        url = f"rediss://127.0.0.1:{port}/0"
+        trusting = RedisBroker(f"{url}?ssl_ca_certs={certificate}", LIMITS)
+        async with running(trusting) as (worker,):
+            await worker.broker.subscribe("news")
+            await worker.broker.publish("news", bytes(2**20))
+            assert await worker.events.count(1) == [bytes(2**20)]
+        await refuses_to_run(RedisBroker(url, LIMITS))
+        await refuses_to_run(RedisBroker(f"redis://127.0.0.1:{port}/0", LIMITS))
+        assert redis.ask("PING") == "+PONG"
+
+
+async def refuses_to_run(broker: RedisBroker) -> None:
+    with anyio.move_on_after(1):
+        async with running(broker):
+            raise AssertionError("it cannot be carried")
+
+
+@pytest.mark.parametrize(
+    "url", ["redis://host:port/0", "redis+sentinel://host", "redis+cluster://host"]
+)
+def test_address_that_is_none_is_refused(url: str) -> None:
     with pytest.raises(SettingsError, match="LASTCALL_BROKER_URL"):
-        RedisBroker("redis://host:port/0", LIMITS)
+        RedisBroker(url, LIMITS)

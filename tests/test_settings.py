@@ -151,11 +151,18 @@ def test_sentence_names_the_key_and_the_file() -> None:
     assert refusal().startswith("max_backlog in lastcall.toml is 12, but must be a whole number")
 
 
-@pytest.mark.parametrize("url", ["redys://me:hunter2@cache:6379/0", "nats://me:hunter2@bus"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redys://me:hunter2@cache:6379/0",
+        "nats://me:hunter2@bus",
+        "redis+guard://a,b/shop?sentinel_password=hunter2&db=1",
+    ],
+)
 def test_broker_that_is_not_supported_is_refused_without_its_password(url: str) -> None:
     sentence = refusal(broker_url=url)
 
-    assert "redis://… or rediss://… (nats:// is not supported yet)" in sentence
+    assert "redis+sentinel://…, each also with rediss (nats:// is not supported yet)" in sentence
     assert "hunter2" not in sentence
 
 

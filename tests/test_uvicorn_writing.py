@@ -5,7 +5,6 @@ import os
 import socket
 import ssl
 import struct
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from websockets.asyncio.client import connect
 
 from lastcall.protocol.base import Message
 from lastcall.uvicorn_websocket import UvicornWebSocket
+from tests.certificates import make_certificate
 from tests.uvicorn_host import END, HANDSHAKE, RawClient, Received, detaching, hosting, raw_client
 from tests.websocket_bytes import FIN, frame
 
@@ -128,12 +128,7 @@ async def test_client_that_sends_pings_and_never_reads_is_not_read_either() -> N
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """A certificate of our own for 127.0.0.1, and its key."""
-    folder = tmp_path_factory.mktemp("tls")
-    files = folder / "cert.pem", folder / "key.pem"
-    options = "req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=localhost"
-    options += f" -addext subjectAltName=IP:127.0.0.1 -out {files[0]} -keyout {files[1]}"
-    subprocess.run(["openssl", *options.split()], check=True, capture_output=True)  # noqa: S607  (wherever it is)
-    return files
+    return make_certificate(tmp_path_factory.mktemp("tls"))
 
 
 async def test_tls(certificate: tuple[Path, Path]) -> None:

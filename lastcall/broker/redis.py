@@ -1,19 +1,17 @@
 """The broker of the workers of many hosts: streams in Redis, told by its pub/sub.
 
-See docs/decisions/redis.md for the whole picture. Each worker has two connections, one that asks
-(`redis_line`) and one that hears (`redis_ear`); `redis_lua` has what is one step in Redis, and
-`following` decides what is delivered of what is heard.
+See docs/decisions/redis.md for the whole picture. Each worker has two connections to a server, one
+that asks (`redis_line`) and one that hears (`redis_ear`); `redis_lua` has what is one step in
+Redis, and `following` decides what is delivered of what is heard.
 """
 
 import asyncio
 import logging
-import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import TYPE_CHECKING
 
 import anyio
-from redis.exceptions import RedisError
 
 from lastcall.broker.base import (
     Broker,
@@ -24,11 +22,15 @@ from lastcall.broker.base import (
     StreamPosition,
 )
 from lastcall.broker.heard_channels import HeardChannels, fail
+from lastcall.broker.redis_address import Kind as Setup
+from lastcall.broker.redis_address import address
 from lastcall.broker.redis_ear import RedisEar
 from lastcall.broker.redis_line import RedisLine
 from lastcall.broker.redis_names import Names
+from lastcall.broker.redis_node import RedisNode
+from lastcall.broker.redis_sentinel import SentinelMaster
 from lastcall.broker.redis_server import RedisServer
-from lastcall.broker.redis_streams import SCRIPTS, RedisStreams
+from lastcall.broker.redis_streams import RedisStreams
 from lastcall.errors import BrokerUnavailable, SettingsError
 from lastcall.logs import log_event
 
@@ -39,8 +41,6 @@ logger = logging.getLogger(__name__)
 
 NOT_RUNNING = "the broker is not running"
 TICK_SECONDS = 0.5
-FIRST_RETRY, LAST_RETRY = 0.05, 1.0
-"""Seconds between two attempts to connect, growing; spread, so that workers do not come at once."""
 
 
 class RedisBroker:
@@ -60,25 +60,26 @@ class RedisBroker:
             SettingsError: it is no such URL.
         """
         try:
-            self._server = RedisServer(url)
+            self._found = _server(url)
         except ValueError as error:
             raise SettingsError(f"LASTCALL_BROKER_URL cannot be used: {error}") from error
-        self._names = Names(prefix, self._server.database)
-        self._line = RedisLine()
-        self._streams = RedisStreams(self._line, self._names, limits, clock)
+        self._names = Names(prefix, self._found.database)
+        ear = RedisEar(self._heard, self._confirmed, self._deaf)
+        self._site = RedisNode(
+            self._found.found, RedisLine(), ear, self._wanted, self._tell_availability
+        )
+        self._streams = RedisStreams(self._site.put, self._names, limits, clock)
         self._channels = HeardChannels(
             "Redis", partial(self._streams.read, was_there=True), self._want
         )
-        self._ear = RedisEar(self._heard, self._confirmed)
         self._events: BrokerEvents | None = None
-        self._is_asking = self._is_hearing = self._was_available = False
-        self._complaint = ""
+        self._was_available = False
         self._carried = anyio.Event()
 
     @property
     def name(self) -> str:
         """What may be shown of where it is."""
-        return self._server.name
+        return self._found.name
 
     async def run(self, events: BrokerEvents, *, task_status: "TaskStatus[None]") -> None:
         """Carry publications until cancelled; see `Broker.run`."""
@@ -87,13 +88,12 @@ class RedisBroker:
         try:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(self._tick)
-                tasks.start_soon(self._keep, self._ask)
-                tasks.start_soon(self._keep, self._hear)
+                tasks.start_soon(self._site.run)
                 await self._carried.wait()
                 task_status.started()
         finally:
             self._events = None
-            self._line.close(NOT_RUNNING)
+            self._site.close(NOT_RUNNING)
             self._channels.close(NOT_RUNNING)
 
     def publish(
@@ -133,41 +133,11 @@ class RedisBroker:
         self._require_running()
         await self._streams.clear(channel)
 
-    async def _keep(self, use: Callable[[], Awaitable[None]]) -> None:
-        pause = FIRST_RETRY
-        while True:
-            started = anyio.current_time()
-            try:
-                await use()
-            except* (RedisError, OSError) as problems:
-                self._complain(f"Redis is away: {_first(problems)}")
-            if anyio.current_time() - started > LAST_RETRY:
-                pause = FIRST_RETRY
-            self._tell_availability()
-            await anyio.sleep(pause * random.uniform(0.5, 1))  # noqa: S311  (no secret)
-            pause = min(2 * pause, LAST_RETRY)
-
-    async def _ask(self) -> None:
-        async with self._server.connected(*SCRIPTS) as connection:
-            self._is_asking = True
-            self._tell_availability()
-            try:
-                await self._line.serve(connection)
-            finally:
-                self._is_asking = False
-
-    async def _hear(self) -> None:
-        async with self._server.connected() as connection:
-            self._is_hearing = True
-            self._tell_availability()
-            try:
-                await self._ear.serve(connection, map(self._names.told, self._channels.wanted))
-            finally:
-                self._is_hearing = False
-                self._channels.deaf(self._channels.wanted)
+    def _wanted(self) -> Iterable[bytes]:
+        return map(self._names.told, self._channels.wanted)
 
     def _want(self, channel: str, yes: bool) -> None:  # noqa: FBT001  (one fact, one argument)
-        self._ear.want(self._names.told(channel), yes=yes)
+        self._site.want(self._names.told(channel), yes=yes)
 
     def _heard(self, name: bytes, told: bytes) -> None:
         try:
@@ -180,58 +150,52 @@ class RedisBroker:
     def _confirmed(self, name: bytes) -> None:
         self._channels.confirmed(self._names.channel(name))
 
+    def _deaf(self) -> None:
+        self._channels.deaf(self._channels.wanted)
+
     async def _tick(self) -> None:
         while True:
             await anyio.sleep(TICK_SECONDS)
             now = anyio.current_time()
-            self._line.expire(now)
-            self._ear.expire(now)
+            self._site.tick(now)
             self._channels.tick(now)
-            if self._is_asking and not self._line.is_busy:
-                self._line.ask(b"PING").add_done_callback(_seen)
 
     def _tell_availability(self) -> None:
-        yes = self._is_asking and self._is_hearing
+        yes = self._site.is_available
         if yes == self._was_available or self._events is None:
             return
         self._was_available = yes
         self._events.available(yes)
         if yes:
             self._carried.set()
-            self._complaint = ""
             log_event("broker available", "{broker} carries publications", broker=self.name)
         else:
             log_event(
                 "broker unavailable",
                 "nothing can be published: {problem}",
                 level=logging.ERROR,
-                problem=self._line.problem,
+                problem=self._site.problem,
             )
-
-    def _complain(self, problem: str) -> None:
-        self._line.problem = problem
-        # Once, not with every attempt; a wrong password is found by reading this.
-        if problem != self._complaint:
-            self._complaint = problem
-            log_event("broker problem", "{problem}", level=logging.WARNING, problem=problem)
 
     def _require_running(self) -> None:
         if self._events is None:
             raise BrokerUnavailable(NOT_RUNNING)
 
 
-def _first(problems: BaseExceptionGroup[Exception]) -> BaseException:
-    """One of the reasons: that of the task that noticed first."""
-    problem: BaseException = problems
-    while isinstance(problem, BaseExceptionGroup):
-        problem = problem.exceptions[0]
-    return problem
+def _server(url: str) -> RedisServer | SentinelMaster:
+    """What *url* names.
 
-
-def _seen(answer: "asyncio.Future[object]") -> None:
-    """See how a sign of life was answered: that it was not is found out otherwise."""
-    if not answer.cancelled():
-        answer.exception()
+    Raises:
+        ValueError: it names nothing.
+    """
+    found = address(url)
+    if found.kind is Setup.CLUSTER:
+        raise ValueError("clusters are not supported yet")
+    server = RedisServer(found.server_url)
+    if found.kind is Setup.SENTINEL:
+        sentinels = RedisServer(found.sentinel_url)
+        return SentinelMaster(server, sentinels, found.hosts, found.service)
+    return server
 
 
 if TYPE_CHECKING:

@@ -21,10 +21,11 @@ type Confirmed = Callable[[bytes], object]
 class RedisEar:
     """Hears what is told under names, over whatever connection there is."""
 
-    def __init__(self, message: Message, confirmed: Confirmed) -> None:
-        """Pass on what is heard; both are plain calls and never raise."""
+    def __init__(self, message: Message, confirmed: Confirmed, deaf: Callable[[], object]) -> None:
+        """Pass on what is heard, and that nothing is; all are plain calls and never raise."""
         self._message = message
         self._confirmed = confirmed
+        self._deaf = deaf
         self._wishes: dict[bytes, bool] = {}
         self._wished = anyio.Event()
         self._cut: anyio.CancelScope | None = None
@@ -54,6 +55,7 @@ class RedisEar:
             raise ConnectionError("nothing is heard any more")
         finally:
             self._cut = None
+            self._deaf()
 
     def expire(self, now: float) -> None:
         """Give a connection up that says nothing; ask it for a sign of life."""

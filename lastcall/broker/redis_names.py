@@ -5,17 +5,12 @@ script can reach them. Publications are told under a name that has the database'
 because Redis itself does not tell databases apart there.
 """
 
-from importlib.resources import files
 from typing import Any
 
 import msgspec
 
 from lastcall.broker.base import Kind, Publication, StreamPosition
 from lastcall.broker.following import Page
-
-_SCRIPTS = files("lastcall.broker") / "redis_lua"
-PUBLISH = (_SCRIPTS / "publish.lua").read_bytes()
-READ = (_SCRIPTS / "read.lua").read_bytes()
 
 
 class _Body(msgspec.Struct, frozen=True, array_like=True, gc=False):

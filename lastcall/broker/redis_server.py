@@ -1,15 +1,18 @@
-"""Where Redis is, and a connection to it that is ready to be used or not there at all."""
+"""A connection to one Redis that is ready to be used, or not there at all."""
 
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from inspect import signature
+from typing import Any
 
 import anyio
 from redis.asyncio import ConnectionPool
 from redis.asyncio.connection import AbstractConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
+
+from lastcall.broker.redis_scripts import Standing
 
 CONNECT_SECONDS = 3.0
 
@@ -44,29 +47,54 @@ class RedisServer:
     @property
     def name(self) -> str:
         """What may be shown of it: no user and no password."""
+        return f"redis at {self.place}, database {self.database}"
+
+    @property
+    def place(self) -> str:
+        """Its host and port, or its socket."""
         where = self._pool.connection_kwargs
-        place = where.get("path") or f"{where.get('host', 'localhost')}:{where.get('port', 6379)}"
-        return f"redis at {place}, database {self.database}"
+        return where.get("path") or f"{where.get('host', 'localhost')}:{where.get('port', 6379)}"
 
     @asynccontextmanager
-    async def connected(self, *scripts: bytes) -> AsyncIterator[AbstractConnection]:
-        """Connect, let the server know *scripts*; the connection ends with the block.
+    async def connected(
+        self, at: tuple[str, int] | None = None
+    ) -> AsyncIterator[AbstractConnection]:
+        """Connect, to another one of the same kind if it is *at* a host and port.
+
+        The connection ends with the block.
 
         Raises:
             redis.RedisError, OSError: that could not be done in time, or the block raised it.
         """
-        connection: AbstractConnection = self._pool.make_connection()  # type: ignore[no-untyped-call]
+        options: dict[str, Any] = dict(self._pool.connection_kwargs)
+        if at is not None:
+            options["host"], options["port"] = at
+        connection: AbstractConnection = self._pool.connection_class(**options)
         writer = None
         try:
             with anyio.fail_after(CONNECT_SECONDS):
                 await connection.connect()  # type: ignore[no-untyped-call]
                 writer = connection._writer  # noqa: SLF001  (it forgets it while it still sends)
-                for script in scripts:
-                    await connection.send_command("SCRIPT", "LOAD", script)
-                    await connection.read_response()
             yield connection
         finally:
             if writer is not None:
                 writer.transport.abort()  # closing alone would wait until all was sent
             with anyio.CancelScope(shield=True):
                 await connection.disconnect(nowait=True)
+
+    @asynccontextmanager
+    async def found(self) -> AsyncIterator[tuple[AbstractConnection, Standing]]:
+        """Connect; see `RedisNode`."""
+        async with self.connected() as connection:
+            yield connection, Standing()
+
+
+async def ask(connection: AbstractConnection, *words: str | bytes) -> Any:
+    """Ask one thing on a connection that nobody else uses.
+
+    Raises:
+        redis.RedisError, OSError: it was refused, or not answered in time.
+    """
+    with anyio.fail_after(CONNECT_SECONDS):
+        await connection.send_command(*words)
+        return await connection.read_response()

@@ -4,13 +4,14 @@ import asyncio
 import secrets
 from collections.abc import Callable
 from functools import partial
-from hashlib import sha1
+from typing import Any
 
 from lastcall.broker.base import History, Kind, Publication, Retention, StreamPosition
 from lastcall.broker.following import Page
 from lastcall.broker.heard_channels import PAGE, fail
-from lastcall.broker.redis_line import RedisLine
-from lastcall.broker.redis_names import PUBLISH, READ, Names, body, page, position
+from lastcall.broker.redis_names import Names, body, page, position
+from lastcall.broker.redis_question import Question, Waiting, Word
+from lastcall.broker.redis_scripts import PUBLISH, READ
 from lastcall.errors import UnrecoverablePosition
 
 PAGE_BYTES = 2**20
@@ -22,22 +23,20 @@ IDLE_SECONDS = 3600
 KEY_SECONDS = 300
 """How long an idempotency key is remembered; `Broker.publish` promises it."""
 
-SCRIPTS = (PUBLISH, READ)
-"""What Redis has to know before it is asked."""
-
 
 class RedisStreams:
     """Asks for one thing at a time; what it means to this worker is decided elsewhere."""
 
     def __init__(
         self,
-        line: RedisLine,
+        put: Callable[[Question], object],
         names: Names,
         limits: Retention,
         clock: Callable[[], float] | None = None,
     ) -> None:
-        """Ask by *line*; the time is the server's own where there is no *clock*."""
-        self._line = line
+        """Ask by *put*, in order; the time is the server's own where there is no *clock*."""
+        self._put = put
+        self._waiting = Waiting()
         self._names = names
         self._limits = limits
         self._clock = clock
@@ -54,13 +53,9 @@ class RedisStreams:
             return refused
         limits = self._limits.of(channel)
         keys = self._names.keys(channel, key)
-        return self._line.ask(
-            b"EVALSHA",
-            _PUBLISH_SHA,
-            len(keys),
-            *keys,
+        return self._ask(
+            keys,
             self._names.told(channel),
-            b"PUBLISH",
             body(data, kind, about),
             limits.size,
             _ms(limits.ttl),
@@ -68,6 +63,7 @@ class RedisStreams:
             self._new_epoch,
             _ms(KEY_SECONDS),
             self._now(),
+            script=PUBLISH,
             take=position,
         )
 
@@ -86,11 +82,8 @@ class RedisStreams:
         """
         limits = self._limits.of(channel)
         keys = self._names.keys(channel)
-        return self._line.ask(
-            b"EVALSHA",
-            _READ_SHA,
-            len(keys),
-            *keys,
+        return self._ask(
+            keys,
             "" if since is None else since.offset,
             "" if since is None else since.epoch,
             min(limit, PAGE),
@@ -100,6 +93,7 @@ class RedisStreams:
             self._new_epoch,
             self._now(),
             int(was_there),
+            script=READ,
             take=partial(page, channel),
         )
 
@@ -128,8 +122,29 @@ class RedisStreams:
 
     async def clear(self, channel: str) -> None:
         """See `Broker.clear`; the head stays, so that nobody who hears the channel notices."""
-        _, stream = self._names.keys(channel)
-        await self._line.ask(b"UNLINK", stream)
+        keys = self._names.keys(channel)
+        answer: asyncio.Future[bool] = self._question(keys[0], (b"UNLINK", keys[1]), b"", bool)
+        await answer
+
+    def _ask[Answer](
+        self,
+        keys: tuple[bytes, ...],
+        *arguments: Word,
+        script: bytes,
+        take: Callable[[Any], Answer],
+    ) -> "asyncio.Future[Answer]":
+        return self._question(keys[0], (len(keys), *keys, *arguments), script, take)
+
+    def _question[Answer](
+        self, key: bytes, words: tuple[Word, ...], script: bytes, take: Callable[[Any], Answer]
+    ) -> "asyncio.Future[Answer]":
+        question = self._waiting.question(key, words, script, take)
+        if question is not None:
+            self._put(question)
+            return question.answer
+        refused: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        fail(refused, "too much waits for Redis")
+        return refused
 
     def _now(self) -> str:
         return "" if self._clock is None else str(_ms(self._clock()))
@@ -137,10 +152,3 @@ class RedisStreams:
 
 def _ms(seconds: float) -> int:
     return int(seconds * 1000)
-
-
-def _sha(script: bytes) -> str:
-    return sha1(script, usedforsecurity=False).hexdigest()  # what Redis knows scripts by
-
-
-_PUBLISH_SHA, _READ_SHA = _sha(PUBLISH), _sha(READ)

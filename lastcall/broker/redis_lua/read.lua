@@ -5,6 +5,7 @@
 --       at most, milliseconds of the history, milliseconds until the head is forgotten, what new
 --       epochs begin with, the time in milliseconds (empty: the server's), and 1 if the reader is a
 --       worker, which knows that there was such an offset.
+-- In front: reign and kin, which say what this server is; see `Standing`.
 -- Returns the head's offset and epoch, the offset that the publications follow, whether that is
 -- where the reader is (0: it cannot be reached any more), and offsets and bodies by turns.
 
@@ -16,8 +17,12 @@ local history_ttl, head_ttl, new_epoch = tonumber(ARGV[5]), ARGV[6], ARGV[7]
 local time = redis.call('TIME')
 local now = tonumber(ARGV[8]) or time[1] * 1000 + math.floor(time[2] / 1000)
 
-local known = redis.call('HMGET', head, 'epoch', 'offset')
-local epoch, top = known[1], tonumber(known[2] or 0)
+local known = redis.call('HMGET', head, 'epoch', 'offset', 'reign')
+local epoch, top, before = known[1], tonumber(known[2] or 0), known[3]
+if reign and before and before ~= reign and not kin[before] then
+  epoch, top = nil, 0 -- a replica was promoted since then, and nobody knows what it has missed
+  redis.call('HDEL', head, 'offset')
+end
 if epoch and ARGV[9] == '1' and since_epoch == epoch and since > top then
   -- Redis has gone back in time: a replica was promoted, or a disk lost its last second. The
   -- offsets that are missing will be given again, so they have to be told from those there were.
@@ -28,6 +33,9 @@ if not epoch then
   epoch = new_epoch .. time[1] .. time[2]
   redis.call('HSET', head, 'epoch', epoch)
   redis.call('DEL', stream)
+end
+if reign and before ~= reign then
+  redis.call('HSET', head, 'reign', reign)
 end
 redis.call('PEXPIRE', head, head_ttl)
 
