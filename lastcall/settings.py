@@ -98,12 +98,12 @@ class Settings(LimitSettings, ProxySettings):
     broker_url: Annotated[
         str,
         Allowed(
-            "memory:, unix:, redis://… or redis+sentinel://…, each also with rediss (nats:// is "
-            "not supported yet), or empty"
+            "memory:, unix:, redis://…, redis+sentinel://… or redis+cluster://…, each also with "
+            "rediss (nats:// is not supported yet), or empty"
         ),
     ] = Field(
         default="",
-        pattern=r"^(|memory:|unix:|rediss?(\+sentinel)?://\S+)$",
+        pattern=r"^(|memory:|unix:|rediss?(\+(sentinel|cluster))?://\S+)$",
         description="What carries publications: `memory:`, `unix:`, or the address of a Redis that "
         "several hosts share; empty: by the number of workers.",
     )

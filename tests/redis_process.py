@@ -110,8 +110,8 @@ def run_redis(*options: str) -> Iterator[RedisProcess]:
     """Run a Redis until the block is left."""
     with TemporaryDirectory(prefix="lc-redis-") as directory:
         server = RedisProcess(Path(directory), *options)
-        server.start()
         try:
+            server.start()
             yield server
         finally:
             server.kill()

@@ -19,11 +19,12 @@ class Sentinels:
         options = ("--repl-diskless-sync-delay", "0")
         self.servers = [RedisProcess(directory / str(n), *options) for n in range(2)]
         for server in self.servers:
-            server.start()
             stack.callback(server.kill)
+            server.start()
         self.servers[1].ask("REPLICAOF", "127.0.0.1", str(self.master.port))
         wait_until(self.is_synchronised, START_TIMEOUT)
-        self.ports = [_sentinel(directory, self.master.port, down_after, stack) for _ in range(3)]
+        started = [_sentinel(directory, self.master.port, down_after, stack) for _ in range(3)]
+        self.ports, self._processes = [port for port, _ in started], [each for _, each in started]
         wait_until(self._all_know_each_other, START_TIMEOUT)
         places = ",".join(f"127.0.0.1:{port}" for port in self.ports)
         login = "sentinel_username=guard&sentinel_password=secret"
@@ -46,6 +47,10 @@ class Sentinels:
         """Have a replica promoted although nothing is wrong with the master."""
         assert answer_of(self.ports[0], "SENTINEL", "FAILOVER", SERVICE) == "+OK"
 
+    def kill_sentinel(self) -> None:
+        """End the sentinel that is named last; the others are enough."""
+        self._processes[-1].kill()
+
     def has_promoted(self) -> bool:
         """Whether the replica is the master now."""
         return "role:master" in self.servers[1].ask("INFO", "replication")
@@ -55,7 +60,9 @@ class Sentinels:
         return all("slaves=1,sentinels=3" in each for each in told)
 
 
-def _sentinel(directory: Path, master: int, down_after: float, stack: ExitStack) -> int:
+def _sentinel(
+    directory: Path, master: int, down_after: float, stack: ExitStack
+) -> "tuple[int, subprocess.Popen[bytes]]":
     port = free_port()
     file = directory / f"sentinel-{port}.conf"
     file.write_text(
@@ -70,7 +77,7 @@ def _sentinel(directory: Path, master: int, down_after: float, stack: ExitStack)
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
     stack.callback(process.wait)
     stack.callback(process.kill)
-    return port
+    return port, process
 
 
 @contextmanager

@@ -26,6 +26,7 @@ from lastcall.broker.memory import MemoryBroker
 from lastcall.broker.redis import RedisBroker
 from lastcall.broker.unix_socket import UnixSocketBroker
 from lastcall.errors import BrokerUnavailable, UnrecoverablePosition
+from tests.redis_cluster import Cluster, run_cluster
 from tests.redis_process import RedisProcess, needs_redis, run_redis
 from tests.redis_sentinels import Sentinels, run_sentinels
 
@@ -142,7 +143,7 @@ class UnixSocketHarness(Harness):
 class RedisHarness(Harness):
     """Workers on a real Redis that this file's tests share, each with keys of its own."""
 
-    server: RedisProcess | Sentinels
+    server: RedisProcess | Sentinels | Cluster
 
     @asynccontextmanager
     async def start(
@@ -161,6 +162,14 @@ class SentinelHarness(RedisHarness):
     """The same, but for where the Redis is."""
 
 
+class ClusterHarness(RedisHarness):
+    """The same, with each channel on one of three servers."""
+
+
+class OldClusterHarness(RedisHarness):
+    """The same on servers that know no pub/sub by slots."""
+
+
 HARNESSES: dict[str, tuple[type[Harness], int]] = {
     "memory": (MemoryHarness, 1),
     "unix_socket, one worker": (UnixSocketHarness, 1),
@@ -168,6 +177,8 @@ HARNESSES: dict[str, tuple[type[Harness], int]] = {
     "redis, one worker": (RedisHarness, 1),
     "redis, three workers": (RedisHarness, 3),
     "redis by sentinels, two workers": (SentinelHarness, 2),
+    "redis cluster, two workers": (ClusterHarness, 2),
+    "old redis cluster, two workers": (OldClusterHarness, 2),
 }
 
 
@@ -183,7 +194,24 @@ def sentinels() -> Iterator[Sentinels]:
         yield servers
 
 
-SERVERS = {RedisHarness: "redis", SentinelHarness: "sentinels"}
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Cluster]:
+    with run_cluster() as servers:
+        yield servers
+
+
+@pytest.fixture(scope="module")
+def old_cluster() -> Iterator[Cluster]:
+    with run_cluster(without=("SPUBLISH", "SSUBSCRIBE")) as servers:
+        yield servers
+
+
+SERVERS = {
+    RedisHarness: "redis",
+    SentinelHarness: "sentinels",
+    ClusterHarness: "cluster",
+    OldClusterHarness: "old_cluster",
+}
 """What each kind needs beside it: the name of a fixture."""
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from lastcall.broker.redis_address import Kind, RedisAddress, address
+from lastcall.broker.redis_address import Kind, RedisAddress, address, shown
 
 
 @pytest.mark.parametrize("url", ["redis://:p@host:7000/3?ssl=1", "rediss://host", "redis://a,b/c"])
@@ -16,6 +16,7 @@ def test_sentinels_are_asked_for_a_service() -> None:
     assert found.kind is Kind.SENTINEL
     assert found.hosts == (("s1", 26379), ("s2", 7000), ("::1", 7001))
     assert found.service == "shop"
+    assert shown(found.hosts[0]) == "s1:26379"
     assert found.server_url == "redis:///0"
     assert found.sentinel_url == "redis:///0"
 

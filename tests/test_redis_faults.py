@@ -335,7 +335,7 @@ async def refuses_to_run(broker: RedisBroker) -> None:
 
 
 @pytest.mark.parametrize(
-    "url", ["redis://host:port/0", "redis+sentinel://host", "redis+cluster://host"]
+    "url", ["redis://host:port/0", "redis+sentinel://host", "redis+cluster://host/1"]
 )
 def test_address_that_is_none_is_refused(url: str) -> None:
     with pytest.raises(SettingsError, match="LASTCALL_BROKER_URL"):

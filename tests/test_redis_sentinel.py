@@ -71,6 +71,7 @@ async def test_after_a_failover_under_fire_nothing_that_was_accepted_is_missing_
             for number in range(10):
                 tasks.start_soon(fire, number)
             await other.events.count(100)
+            sentinels.kill_sentinel()
             await in_thread(sentinels.master.kill)
             await until_promoted(sentinels)
         last = accepted[-1][0]
@@ -113,6 +114,7 @@ async def test_a_master_that_is_not_the_one_any_more_is_left_before_it_knows(
 async def test_a_master_that_returns_before_anybody_is_promoted_has_lost_nothing(
     sentinels: Sentinels,
 ) -> None:
+    sentinels.master.ask("ACL", "SETUSER", "default", "-role")
     async with two_workers(sentinels) as (one, other):
         await in_thread(sentinels.master.kill)
         await in_thread(sentinels.master.start)

@@ -162,7 +162,7 @@ def test_sentence_names_the_key_and_the_file() -> None:
 def test_broker_that_is_not_supported_is_refused_without_its_password(url: str) -> None:
     sentence = refusal(broker_url=url)
 
-    assert "redis+sentinel://…, each also with rediss (nats:// is not supported yet)" in sentence
+    assert "redis+cluster://…, each also with rediss (nats:// is not supported yet)" in sentence
     assert "hunter2" not in sentence
 
 

@@ -23,8 +23,9 @@ from lastcall.broker.base import (
 )
 from lastcall.broker.heard_channels import HeardChannels, fail
 from lastcall.broker.redis_address import Kind as Setup
-from lastcall.broker.redis_address import address
-from lastcall.broker.redis_ear import RedisEar
+from lastcall.broker.redis_address import RedisAddress, address
+from lastcall.broker.redis_cluster import RedisCluster
+from lastcall.broker.redis_ear import Listener, RedisEar
 from lastcall.broker.redis_line import RedisLine
 from lastcall.broker.redis_names import Names
 from lastcall.broker.redis_node import RedisNode
@@ -60,14 +61,12 @@ class RedisBroker:
             SettingsError: it is no such URL.
         """
         try:
-            self._found = _server(url)
+            place = address(url)
+            server = RedisServer(place.server_url)
         except ValueError as error:
             raise SettingsError(f"LASTCALL_BROKER_URL cannot be used: {error}") from error
-        self._names = Names(prefix, self._found.database)
-        ear = RedisEar(self._heard, self._confirmed, self._deaf)
-        self._site = RedisNode(
-            self._found.found, RedisLine(), ear, self._wanted, self._tell_availability
-        )
+        self._names = Names(prefix, server.database)
+        self._site, self._name = self._site_at(place, server)
         self._streams = RedisStreams(self._site.put, self._names, limits, clock)
         self._channels = HeardChannels(
             "Redis", partial(self._streams.read, was_there=True), self._want
@@ -79,7 +78,7 @@ class RedisBroker:
     @property
     def name(self) -> str:
         """What may be shown of where it is."""
-        return self._found.name
+        return self._name
 
     async def run(self, events: BrokerEvents, *, task_status: "TaskStatus[None]") -> None:
         """Carry publications until cancelled; see `Broker.run`."""
@@ -133,6 +132,24 @@ class RedisBroker:
         self._require_running()
         await self._streams.clear(channel)
 
+    def _site_at(
+        self, place: RedisAddress, server: RedisServer
+    ) -> tuple[RedisNode | RedisCluster, str]:
+        """What asks and hears for us, and what may be shown of where that is."""
+        listener = Listener(self._heard, self._confirmed, self._deaf_to_all)
+        if place.kind is Setup.CLUSTER:
+            cluster = RedisCluster(
+                server, place.hosts, listener, self._deaf, self._tell_availability
+            )
+            return cluster, cluster.name
+        found: RedisServer | SentinelMaster = server
+        if place.kind is Setup.SENTINEL:
+            sentinels = RedisServer(place.sentinel_url)
+            found = SentinelMaster(server, sentinels, place.hosts, place.service)
+        ear = RedisEar(listener)
+        node = RedisNode(found.found, RedisLine(), ear, self._wanted, self._tell_availability)
+        return node, found.name
+
     def _wanted(self) -> Iterable[bytes]:
         return map(self._names.told, self._channels.wanted)
 
@@ -150,7 +167,10 @@ class RedisBroker:
     def _confirmed(self, name: bytes) -> None:
         self._channels.confirmed(self._names.channel(name))
 
-    def _deaf(self) -> None:
+    def _deaf(self, names: Iterable[bytes]) -> None:
+        self._channels.deaf(map(self._names.channel, names))
+
+    def _deaf_to_all(self) -> None:
         self._channels.deaf(self._channels.wanted)
 
     async def _tick(self) -> None:
@@ -159,6 +179,7 @@ class RedisBroker:
             now = anyio.current_time()
             self._site.tick(now)
             self._channels.tick(now)
+            self._tell_availability()
 
     def _tell_availability(self) -> None:
         yes = self._site.is_available
@@ -180,22 +201,6 @@ class RedisBroker:
     def _require_running(self) -> None:
         if self._events is None:
             raise BrokerUnavailable(NOT_RUNNING)
-
-
-def _server(url: str) -> RedisServer | SentinelMaster:
-    """What *url* names.
-
-    Raises:
-        ValueError: it names nothing.
-    """
-    found = address(url)
-    if found.kind is Setup.CLUSTER:
-        raise ValueError("clusters are not supported yet")
-    server = RedisServer(found.server_url)
-    if found.kind is Setup.SENTINEL:
-        sentinels = RedisServer(found.sentinel_url)
-        return SentinelMaster(server, sentinels, found.hosts, found.service)
-    return server
 
 
 if TYPE_CHECKING:

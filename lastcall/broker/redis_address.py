@@ -18,6 +18,8 @@ _FORM = re.compile(
 _HOST = re.compile(r"(?:\[(?P<v6>[^\]]+)\]|(?P<name>[^:\[\]]+))(?::(?P<port>\d{1,5}))?")
 _EXAMPLES = "redis+sentinel://host:26379,host:26379/service/0 or redis+cluster://host:6379,host"
 
+type Place = tuple[str, int]
+"""A server's host and port."""
 type Options = list[tuple[str, str]]
 
 
@@ -36,7 +38,7 @@ class RedisAddress:
     kind: Kind
     server_url: str
     """A server, with who logs in and all options; where there are several, without a host."""
-    hosts: tuple[tuple[str, int], ...] = ()
+    hosts: tuple[Place, ...] = ()
     """Whom to ask where the servers are."""
     service: str = ""
     """How the sentinels call the master and its replicas."""
@@ -76,6 +78,11 @@ def address(url: str) -> RedisAddress:
     )
 
 
+def shown(place: Place) -> str:
+    """A host and port as people read them."""
+    return f"{place[0]}:{place[1]}"
+
+
 def _is_of_tls(option: tuple[str, str]) -> bool:
     # Sentinels have the same certificates as the servers, but other users and no databases.
     return option[0].startswith("ssl_")
@@ -92,7 +99,7 @@ def _url(scheme: str, login: str, database: str, options: Iterable[tuple[str, st
     return f"{scheme}://{login}{'@' if login else ''}/{database}{'?' if query else ''}{query}"
 
 
-def _hosts(several: str, port: int) -> tuple[tuple[str, int], ...]:
+def _hosts(several: str, port: int) -> tuple[Place, ...]:
     found = []
     for each in several.split(","):
         host = _HOST.fullmatch(each)

@@ -5,6 +5,7 @@ import logging
 import random
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import AbstractAsyncContextManager
+from typing import Any
 
 import anyio
 from redis.asyncio.connection import AbstractConnection
@@ -12,7 +13,7 @@ from redis.exceptions import RedisError
 
 from lastcall.broker.redis_ear import RedisEar
 from lastcall.broker.redis_line import RedisLine
-from lastcall.broker.redis_question import Question, Waiting
+from lastcall.broker.redis_question import Question, Waiting, Word
 from lastcall.broker.redis_scripts import Scripts, Standing
 from lastcall.broker.redis_server import ask
 from lastcall.logs import log_event
@@ -44,6 +45,8 @@ class RedisNode:
         self._is_asking = self._is_hearing = False
         self._complaint = ""
         self._signs = Waiting()
+        self.standing = Standing()
+        """What the server was when we connected to it."""
 
     @property
     def is_available(self) -> bool:
@@ -78,10 +81,30 @@ class RedisNode:
         self.line.expire(now)
         self.ear.expire(now)
         if self.line.is_idle:
-            sign = self._signs.question(b"", (b"PING",), b"", bool)
-            if sign is not None:
-                sign.answer.add_done_callback(_seen)
-                self.line.put(sign)
+            self.ask_for_itself((b"PING",), bool)
+
+    def ask_for_itself(self, words: tuple[Word, ...], take: Callable[[Any], object]) -> None:
+        """Ask what is no channel's matter, and is asked again some time if it was not answered."""
+        if self.line.is_connected and (question := self._of_its_own(words, take)):
+            self.line.put(question)
+
+    def renew(self, standing: Standing) -> None:
+        """The server has become something else: let its scripts know."""
+        self.standing = standing
+        scripts = Scripts(standing)
+        loading = [
+            self._of_its_own((b"SCRIPT", b"LOAD", script), bool)
+            for script in scripts.prepared.values()
+        ]
+        self.line.renew(scripts, [each for each in loading if each])
+
+    def _of_its_own(
+        self, words: tuple[Word, ...], take: Callable[[Any], object]
+    ) -> Question | None:
+        question = self._signs.question(b"", words, b"", take)
+        if question is not None:
+            question.answer.add_done_callback(_seen)
+        return question
 
     async def _keep(self, use: Callable[[], Awaitable[None]]) -> None:
         pause = FIRST_RETRY
@@ -99,7 +122,7 @@ class RedisNode:
 
     async def _ask(self) -> None:
         async with self._found() as (connection, standing):
-            scripts = Scripts(standing)
+            self.standing, scripts = standing, Scripts(standing)
             for script in scripts.prepared.values():
                 await ask(connection, "SCRIPT", "LOAD", script)
             self._is_asking = True
@@ -110,11 +133,12 @@ class RedisNode:
                 self._is_asking = False
 
     async def _hear(self) -> None:
-        async with self._found() as (connection, _standing):
+        async with self._found() as (connection, standing):
             self._is_hearing = True
             self._tell_change()
             try:
-                await self.ear.serve(connection, self._wanted())
+                is_of_slots = standing.tell == "SPUBLISH"
+                await self.ear.serve(connection, self._wanted(), is_of_slots=is_of_slots)
             finally:
                 self._is_hearing = False
 

@@ -5,6 +5,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from hiredis import pack_command
+
 from lastcall.broker.heard_channels import ANSWER_SECONDS, fail
 
 MAX_BYTES = 16 * 2**20
@@ -13,6 +15,12 @@ _OVERHEAD = 512
 """About what a waiting question takes beside its words."""
 
 type Word = bytes | str | int
+
+
+def packed(words: tuple[Word, ...]) -> bytes:
+    """A command as it is sent."""
+    sent: bytes = pack_command(words)  # type: ignore[arg-type]  # of any length
+    return sent
 
 
 @dataclass(eq=False, slots=True)
@@ -29,6 +37,12 @@ class Question:
     until: float
     size: int
     waiting: "Waiting"
+    answer_by: float = 0.0
+    """When whoever was asked is given up."""
+    slot: int = -1
+    """Of the key, in a cluster."""
+    is_aside: bool = False
+    """Whether it is asked of a server that does not own the slot yet."""
 
     def succeed(self, answered: Any) -> None:
         """Give the result, if somebody still waits for it."""

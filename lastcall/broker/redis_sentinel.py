@@ -14,13 +14,12 @@ import anyio
 from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import RedisError
 
+from lastcall.broker.redis_address import Place, shown
 from lastcall.broker.redis_scripts import Standing
-from lastcall.broker.redis_server import RedisServer, ask
+from lastcall.broker.redis_server import RedisServer, ask, require_master
 
 WATCH_SECONDS = 1.0
 """Between two questions whether it is still the master; a cut-off one does not know better."""
-
-type Place = tuple[str, int]
 
 
 class Named(NamedTuple):
@@ -59,9 +58,7 @@ class SentinelMaster:
         """Connect to the master, until the sentinels name another; see `RedisNode`."""
         named = await self._ask_around()
         async with self._servers.connected(named.place) as connection:
-            role, *_ = await ask(connection, "ROLE")
-            if role != b"master":
-                raise ConnectionError(f"{_shown(named.place)} is not a master yet, or no more")
+            await require_master(connection, named.place)
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(self._watch, named)
                 yield connection, Standing(reign=f"failover-{named.failover}")
@@ -76,7 +73,7 @@ class SentinelMaster:
                 async with self._sentinels.connected(place) as connection:
                     named = await self._ask(connection)
             except (RedisError, OSError) as error:
-                problem = ConnectionError(f"sentinel at {_shown(place)}: {error}")
+                problem = ConnectionError(f"sentinel at {shown(place)}: {error}")
                 continue
             if named.failover >= self._last:
                 self._last = named.failover
@@ -111,7 +108,7 @@ class SentinelMaster:
                 if now.failover >= named.failover:
                     break
             await anyio.sleep(WATCH_SECONDS)
-        raise ConnectionError(f"the sentinels name {_shown(now.place)} as master now")
+        raise ConnectionError(f"the sentinels name {shown(now.place)} as master now")
 
     async def _other_than(self, named: Named, place: Place) -> Named:
         async with self._sentinels.connected(place) as connection:
@@ -120,7 +117,3 @@ class SentinelMaster:
                 if now != named:
                     return now
                 await anyio.sleep(WATCH_SECONDS)
-
-
-def _shown(place: Place) -> str:
-    return f"{place[0]}:{place[1]}"

@@ -11,7 +11,9 @@ from redis.asyncio import ConnectionPool
 from redis.asyncio.connection import AbstractConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
+from redis.exceptions import ResponseError
 
+from lastcall.broker.redis_address import Place, shown
 from lastcall.broker.redis_scripts import Standing
 
 CONNECT_SECONDS = 3.0
@@ -56,9 +58,7 @@ class RedisServer:
         return where.get("path") or f"{where.get('host', 'localhost')}:{where.get('port', 6379)}"
 
     @asynccontextmanager
-    async def connected(
-        self, at: tuple[str, int] | None = None
-    ) -> AsyncIterator[AbstractConnection]:
+    async def connected(self, at: Place | None = None) -> AsyncIterator[AbstractConnection]:
         """Connect, to another one of the same kind if it is *at* a host and port.
 
         The connection ends with the block.
@@ -87,6 +87,20 @@ class RedisServer:
         """Connect; see `RedisNode`."""
         async with self.connected() as connection:
             yield connection, Standing()
+
+
+async def require_master(connection: AbstractConnection, place: Place) -> None:
+    """See that it is no replica.
+
+    Raises:
+        redis.RedisError, OSError: it is one, or did not answer in time.
+    """
+    try:
+        role, *_ = await ask(connection, "ROLE")
+    except ResponseError:
+        return  # we may not ask; a replica refuses whatever else we want
+    if role != b"master":
+        raise ConnectionError(f"{shown(place)} is not a master yet, or no more")
 
 
 async def ask(connection: AbstractConnection, *words: str | bytes) -> Any:

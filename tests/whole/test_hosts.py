@@ -1,4 +1,4 @@
-"""Two hosts with two workers each, on one Redis: what one host promises holds over both."""
+"""Two hosts with two workers each, on Redis: what one host promises holds over both."""
 
 import asyncio
 import contextlib
@@ -20,6 +20,7 @@ from websockets.asyncio.client import ClientConnection, connect
 
 from benchmarks.deploys.hosts_under_fire import SHORT, under_fire
 from tests.clients import PATIENCE, Client, clients
+from tests.redis_cluster import Cluster, run_cluster
 from tests.redis_process import RedisProcess, needs_redis, run_redis
 from tests.server_process import ServerProcess, run_server
 from tests.stream_client import StreamClient
@@ -50,9 +51,16 @@ def redis() -> Iterator[RedisProcess]:
 
 
 @pytest.fixture(scope="module")
-def hosts(redis: RedisProcess) -> Iterator[tuple[ServerProcess, ServerProcess]]:
+def cluster() -> Iterator[Cluster]:
+    with run_cluster() as cluster:
+        yield cluster
+
+
+@pytest.fixture(scope="module", params=["redis", "cluster"])
+def hosts(request: pytest.FixtureRequest) -> Iterator[tuple[ServerProcess, ServerProcess]]:
     """For all tests that harm neither of them."""
-    settings: dict[str, Any] = SETTINGS | {"broker_url": redis.url}
+    engine = request.getfixturevalue(request.param)
+    settings: dict[str, Any] = SETTINGS | {"broker_url": engine.url}
     with run_server(workers=2, **settings) as one, run_server(workers=2, **settings) as other:
         yield one, other
         assert "Traceback" not in one.log + other.log
