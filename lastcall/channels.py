@@ -317,6 +317,7 @@ class ChannelRetention:
         self._channels = Channels(settings)
         self._least = HistoryLimits(settings.history_size, settings.history_ttl)
         every = [settings.channels, *settings.namespaces.values()]
+        self.size = max([self._least.size, *(each.history_size for each in every)])
         self.ttl = max([self._least.ttl, *(each.history_ttl for each in every)])
 
     def of(self, channel: str) -> HistoryLimits:

@@ -93,6 +93,18 @@ def broker_of_hosts(settings: Settings, limits: Retention) -> tuple[Broker, str]
     Raises:
         SettingsError: its address cannot be used, or what speaks to it is not installed.
     """
+    broker = _nats if settings.broker_url.startswith(("nats:", "tls:")) else _redis
+    return broker(settings, limits)
+
+
+def _nats(settings: Settings, limits: Retention) -> tuple[Broker, str]:
+    from lastcall.broker.nats import NatsBroker  # noqa: PLC0415  (only for who uses it)
+
+    broker = NatsBroker(settings.broker_url, limits, prefix=settings.broker_prefix)
+    return broker, broker.name
+
+
+def _redis(settings: Settings, limits: Retention) -> tuple[Broker, str]:
     try:
         from lastcall.broker.redis import RedisBroker  # noqa: PLC0415  (only for who uses it)
     except ModuleNotFoundError as error:

@@ -99,18 +99,19 @@ class Settings(LimitSettings, ProxySettings):
         str,
         Allowed(
             "memory:, unix:, redis://…, redis+sentinel://… or redis+cluster://…, each also with "
-            "rediss (nats:// is not supported yet), or empty"
+            "rediss, nats://… or tls://…, or empty"
         ),
     ] = Field(
         default="",
-        pattern=r"^(|memory:|unix:|rediss?(\+(sentinel|cluster))?://\S+)$",
-        description="What carries publications: `memory:`, `unix:`, or the address of a Redis that "
-        "several hosts share; empty: by the number of workers.",
+        pattern=r"^(|memory:|unix:|(rediss?(\+(sentinel|cluster))?|nats|tls)://\S+)$",
+        description="What carries publications: `memory:`, `unix:`, or the address of a Redis or a "
+        "NATS (`tls://`: encrypted) that several hosts share; empty: by the number of workers.",
     )
     broker_prefix: Annotated[str, Allowed("1 to 100 letters, digits, _, -, . and :")] = Field(
         default="lastcall",
         pattern=r"^[A-Za-z0-9_.:-]{1,100}$",
-        description="What all names in Redis begin with; servers with the same one are one server.",
+        description="What all names in Redis or NATS begin with; servers with the same one are one "
+        "server.",
     )
     join_window: JoinWindow = Field(
         default=0,

@@ -9,6 +9,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import anyio
 import anyio.lowlevel
@@ -23,9 +24,11 @@ from lastcall.broker.base import (
     not_owed,
 )
 from lastcall.broker.memory import MemoryBroker
+from lastcall.broker.nats import NatsBroker
 from lastcall.broker.redis import RedisBroker
 from lastcall.broker.unix_socket import UnixSocketBroker
 from lastcall.errors import BrokerUnavailable, UnrecoverablePosition
+from tests.nats_process import NatsProcess, needs_nats, run_nats
 from tests.redis_cluster import Cluster, run_cluster
 from tests.redis_process import RedisProcess, needs_redis, run_redis
 from tests.redis_sentinels import Sentinels, run_sentinels
@@ -170,6 +173,24 @@ class OldClusterHarness(RedisHarness):
     """The same on servers that know no pub/sub by slots."""
 
 
+class NatsHarness(Harness):
+    """Workers on a real NATS that this file's tests share, each with a stream of its own."""
+
+    server: NatsProcess
+
+    @asynccontextmanager
+    async def start(
+        self, workers: int, limits: HistoryLimits = LIMITS
+    ) -> AsyncIterator[list[Worker]]:
+        prefix = secrets.token_hex(4)
+        brokers = [
+            NatsBroker(self.server.url, limits, prefix=prefix, clock=self.clock)
+            for _ in range(workers)
+        ]
+        async with running(*brokers) as started:
+            yield started
+
+
 HARNESSES: dict[str, tuple[type[Harness], int]] = {
     "memory": (MemoryHarness, 1),
     "unix_socket, one worker": (UnixSocketHarness, 1),
@@ -179,6 +200,8 @@ HARNESSES: dict[str, tuple[type[Harness], int]] = {
     "redis by sentinels, two workers": (SentinelHarness, 2),
     "redis cluster, two workers": (ClusterHarness, 2),
     "old redis cluster, two workers": (OldClusterHarness, 2),
+    "nats, one worker": (NatsHarness, 1),
+    "nats, three workers": (NatsHarness, 3),
 }
 
 
@@ -206,26 +229,33 @@ def old_cluster() -> Iterator[Cluster]:
         yield servers
 
 
-SERVERS = {
-    RedisHarness: "redis",
-    SentinelHarness: "sentinels",
-    ClusterHarness: "cluster",
-    OldClusterHarness: "old_cluster",
+@pytest.fixture(scope="module")
+def nats() -> Iterator[NatsProcess]:
+    with run_nats() as server:
+        yield server
+
+
+SERVERS: dict[type[Harness], tuple[str, Any]] = {
+    RedisHarness: ("redis", needs_redis),
+    SentinelHarness: ("sentinels", needs_redis),
+    ClusterHarness: ("cluster", needs_redis),
+    OldClusterHarness: ("old_cluster", needs_redis),
+    NatsHarness: ("nats", needs_nats),
 }
-"""What each kind needs beside it: the name of a fixture."""
+"""What each kind needs beside it: the name of a fixture, and a mark."""
 
 
 @pytest.fixture(
     params=[
-        pytest.param(name, marks=needs_redis if kind in SERVERS else ())
+        pytest.param(name, marks=SERVERS[kind][1] if kind in SERVERS else ())
         for name, (kind, _) in HARNESSES.items()
     ]
 )
 def harness(request: pytest.FixtureRequest) -> tuple[Harness, int]:
     kind, workers = HARNESSES[request.param]
     harness = kind()
-    if isinstance(harness, RedisHarness):
-        harness.server = request.getfixturevalue(SERVERS[type(harness)])
+    if isinstance(harness, RedisHarness | NatsHarness):
+        harness.server = request.getfixturevalue(SERVERS[kind][0])
     return harness, workers
 
 

@@ -155,14 +155,14 @@ def test_sentence_names_the_key_and_the_file() -> None:
     "url",
     [
         "redys://me:hunter2@cache:6379/0",
-        "nats://me:hunter2@bus",
+        "gnats://me:hunter2@bus",
         "redis+guard://a,b/shop?sentinel_password=hunter2&db=1",
     ],
 )
 def test_broker_that_is_not_supported_is_refused_without_its_password(url: str) -> None:
     sentence = refusal(broker_url=url)
 
-    assert "redis+cluster://…, each also with rediss (nats:// is not supported yet)" in sentence
+    assert "redis+cluster://…, each also with rediss, nats://… or tls://…, or empty" in sentence
     assert "hunter2" not in sentence
 
 

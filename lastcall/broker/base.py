@@ -67,6 +67,11 @@ class Retention(Protocol):
     """How much each channel remembers."""
 
     @property
+    def size(self) -> int:
+        """The largest of all."""
+        ...
+
+    @property
     def ttl(self) -> float:
         """The longest of all."""
         ...
