@@ -2,9 +2,12 @@
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from tests.redis_process import RedisProcess, run_redis
+import pytest
+
+from tests.nats_process import NatsProcess, needs_nats, run_nats
+from tests.redis_process import RedisProcess, needs_redis, run_redis
 
 
 class EngineProcess(Protocol):
@@ -26,8 +29,18 @@ class EngineProcess(Protocol):
         ...
 
 
-ENGINES: dict[str, Callable[[], AbstractContextManager[EngineProcess]]] = {"redis": run_redis}
+ENGINES: dict[str, Callable[[], AbstractContextManager[EngineProcess]]] = {
+    "redis": run_redis,
+    "nats": run_nats,
+}
 """By the name that settings and command lines have for it."""
+_NEEDS = {"redis": needs_redis, "nats": needs_nats}
+
+
+def every_engine() -> list[Any]:
+    """Each name, for tests that run on every engine there is on this machine."""
+    return [pytest.param(name, marks=_NEEDS[name]) for name in ENGINES]
+
 
 if TYPE_CHECKING:
-    _: type[EngineProcess] = RedisProcess
+    _: tuple[type[EngineProcess], type[EngineProcess]] = RedisProcess, NatsProcess

@@ -44,6 +44,12 @@ class NatsProcess:
             )
         wait_until(self._answers, START_TIMEOUT, self._log)
 
+    @property
+    def pid(self) -> int:
+        """The process, while it runs."""
+        assert self._process is not None
+        return self._process.pid
+
     def kill(self) -> None:
         """End it at once."""
         self._signal(signal.SIGKILL)

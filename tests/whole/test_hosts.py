@@ -1,4 +1,4 @@
-"""Two hosts with two workers each, on Redis: what one host promises holds over both."""
+"""Two hosts with two workers each, on one engine: what one host promises holds over both."""
 
 import asyncio
 import contextlib
@@ -20,13 +20,14 @@ from websockets.asyncio.client import ClientConnection, connect
 
 from benchmarks.deploys.hosts_under_fire import SHORT, under_fire
 from tests.clients import PATIENCE, Client, clients
-from tests.redis_cluster import Cluster, run_cluster
-from tests.redis_process import RedisProcess, needs_redis, run_redis
+from tests.engines import ENGINES, every_engine
+from tests.redis_cluster import run_cluster
+from tests.redis_process import needs_redis
 from tests.server_process import ServerProcess, run_server
 from tests.stream_client import StreamClient
 from tests.whole.moving import until
 
-pytestmark = [pytest.mark.anyio, pytest.mark.whole, needs_redis]
+pytestmark = [pytest.mark.anyio, pytest.mark.whole]
 
 KEY = "the key"
 SETTINGS: dict[str, Any] = {
@@ -44,23 +45,20 @@ SETTINGS: dict[str, Any] = {
 }
 
 
-@pytest.fixture(scope="module")
-def redis() -> Iterator[RedisProcess]:
-    with run_redis() as redis:
-        yield redis
+@pytest.fixture(
+    scope="module", params=[*every_engine(), pytest.param("redis cluster", marks=needs_redis)]
+)
+def url(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Where an engine is."""
+    run = ENGINES.get(request.param, run_cluster)
+    with run() as engine:
+        yield engine.url
 
 
 @pytest.fixture(scope="module")
-def cluster() -> Iterator[Cluster]:
-    with run_cluster() as cluster:
-        yield cluster
-
-
-@pytest.fixture(scope="module", params=["redis", "cluster"])
-def hosts(request: pytest.FixtureRequest) -> Iterator[tuple[ServerProcess, ServerProcess]]:
+def hosts(url: str) -> Iterator[tuple[ServerProcess, ServerProcess]]:
     """For all tests that harm neither of them."""
-    engine = request.getfixturevalue(request.param)
-    settings: dict[str, Any] = SETTINGS | {"broker_url": engine.url}
+    settings: dict[str, Any] = SETTINGS | {"broker_url": url}
     with run_server(workers=2, **settings) as one, run_server(workers=2, **settings) as other:
         yield one, other
         assert "Traceback" not in one.log + other.log
@@ -170,9 +168,9 @@ async def test_a_stream_is_spoken_for_at_the_other_host(
     assert result["positioned"] or result["recoverable"]
 
 
-async def test_limits_hold_over_both_hosts(redis: RedisProcess) -> None:
+async def test_limits_hold_over_both_hosts(url: str) -> None:
     settings: dict[str, Any] = SETTINGS | {
-        "broker_url": redis.url,
+        "broker_url": url,
         "broker_prefix": "limited",
         "max_address_connections": 2,
     }
@@ -191,9 +189,10 @@ async def test_limits_hold_over_both_hosts(redis: RedisProcess) -> None:
                     await asyncio.sleep(0.2)
 
 
-async def test_clients_stay_while_redis_is_away_and_hear_what_was_accepted() -> None:
-    with run_redis() as redis:
-        settings: dict[str, Any] = SETTINGS | {"broker_url": redis.url}
+@pytest.mark.parametrize("name", every_engine())
+async def test_clients_stay_while_the_engine_is_away_and_hear_what_was_accepted(name: str) -> None:
+    with ENGINES[name]() as engine:
+        settings: dict[str, Any] = SETTINGS | {"broker_url": engine.url}
         with run_server(workers=2, **settings) as one, run_server(workers=2, **settings) as other:
             async with (
                 clients(one.websocket_url, 2) as here,
@@ -202,9 +201,9 @@ async def test_clients_stay_while_redis_is_away_and_hear_what_was_accepted() -> 
                 await here[0].send("before")
                 for client in here + there:
                     await client.hear("before")
-                await asyncio.to_thread(redis.kill)
+                await asyncio.to_thread(engine.kill)
                 await until(lambda: {host.health("ready") for host in (one, other)} == {503}, one)
-                await asyncio.to_thread(redis.start)
+                await asyncio.to_thread(engine.start)
                 await until(lambda: {host.health("ready") for host in (one, other)} == {200}, one)
                 await there[0].send("after")
                 for client in here + there:
@@ -212,10 +211,11 @@ async def test_clients_stay_while_redis_is_away_and_hear_what_was_accepted() -> 
             assert "Traceback" not in one.log + other.log
 
 
-async def test_under_fire_every_offset_comes_once_and_in_order() -> None:
+@pytest.mark.parametrize("name", every_engine())
+async def test_under_fire_every_offset_comes_once_and_in_order(name: str) -> None:
     """The engine is killed, a host is killed as a whole, another is rolled, while all publish."""
-    with run_redis() as redis:
-        fired = await under_fire(redis, SHORT)
+    with ENGINES[name]() as engine:
+        fired = await under_fire(engine, SHORT)
 
     assert fired.complaints == [], fired.log
     # The history holds more than is published in all: nobody may be told of a gap.
