@@ -1,6 +1,7 @@
 """What all tests share: both event loops, and no blocking call inside them."""
 
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -14,6 +15,7 @@ from hypothesis import settings
 # time. No deadline: the machine may be busy.
 settings.register_profile("developer", deadline=None)
 settings.register_profile("ci", deadline=None, derandomize=True)
+settings.register_profile("fast", deadline=None, max_examples=20)
 settings.load_profile("ci" if "CI" in os.environ else "developer")
 
 LOOPS = {
@@ -35,6 +37,13 @@ COORDINATOR = {
     "known",
     "leave",
 }
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip what needs a program that is missing here."""
+    for mark in item.iter_markers("program"):
+        if shutil.which(mark.args[0]) is None:
+            pytest.skip(f"{mark.args[0]} is missing: scripts/install programs")
 
 
 @pytest.fixture(params=list(LOOPS))

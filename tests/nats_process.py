@@ -14,9 +14,7 @@ import pytest
 
 from tests.server_process import START_TIMEOUT, free_port, wait_until
 
-needs_nats = pytest.mark.skipif(
-    shutil.which("nats-server") is None, reason="nats-server is missing: scripts/install programs"
-)
+needs_nats = pytest.mark.program("nats-server")
 
 
 class NatsProcess:

@@ -1,6 +1,5 @@
 """A real Redis on a free port, that tests stop, pause, kill and start again."""
 
-import shutil
 import signal
 import socket
 import subprocess
@@ -13,9 +12,7 @@ import pytest
 
 from tests.server_process import START_TIMEOUT, free_port, wait_until
 
-needs_redis = pytest.mark.skipif(
-    shutil.which("redis-server") is None, reason="redis-server is missing: scripts/install programs"
-)
+needs_redis = pytest.mark.program("redis-server")
 
 
 def answer_of(port: int, *words: str, password: str = "") -> str:

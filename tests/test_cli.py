@@ -14,6 +14,8 @@ import pytest
 import lastcall
 from tests.token_makers import SECRET
 
+pytestmark = pytest.mark.slow
+
 OPTIONS = """
     --host --port --workers --uds --fd --reload --reload-dir --log-level --log-config
     --access-log --proxy-headers --forwarded-allow-ips --root-path --ssl-keyfile --ssl-certfile

@@ -17,7 +17,7 @@ from lastcall.uvicorn_server import StoppableServer
 from lastcall.uvicorn_websocket import UvicornWebSocket
 from tests.uvicorn_host import hosting
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
 
 @pytest.fixture

@@ -12,6 +12,8 @@ import pytest
 
 from lastcall.broker.election_lock import ElectionLock
 
+pytestmark = pytest.mark.slow
+
 HOLDER = """
 import sys
 from pathlib import Path

@@ -18,6 +18,8 @@ from lastcall.session import AskAgain, Expired, Ping, Session, Stage, Subscripti
 from tests.fuzzed import CLOSE_CODES, LAST, check, messages
 from tests.session_client import PATH, serving
 
+pytestmark = pytest.mark.slow
+
 ALLOWED = {
     f"allow_{right}_for_{who}": True
     for right in ("subscribe", "publish", "history", "presence")

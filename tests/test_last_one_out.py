@@ -24,6 +24,8 @@ from lastcall.worker_coordinator import WorkerCoordinator
 from lastcall.worker_record import WorkerRecord
 from tests.interleaving import interleaved
 
+pytestmark = pytest.mark.slow
+
 MASTER = ProcessIdentity(pid=os.getpid(), started=1)
 """This test run's pid and not its start: signalling it would end the run."""
 

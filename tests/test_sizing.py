@@ -12,6 +12,8 @@ import pytest
 from lastcall.size_command import as_text
 from lastcall.sizing import COSTS, GIB, LIMITS, Load, Means, size, warnings
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs" / "scaling.md"
 LOAD = Load(connections=10_000, publications=50, channels=500, subscriptions=5)
