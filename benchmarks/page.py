@@ -5,7 +5,7 @@ from benchmarks.engines.page import sections
 from benchmarks.load import HANDSHAKES
 from benchmarks.processes import ROOT
 from benchmarks.results_file import CENTRIFUGE_RESULTS, Session, newest, read_session
-from benchmarks.table import tables, title
+from benchmarks.table import failures, tables, title
 from benchmarks.targets import centrifuge_targets, targets
 
 PAGE = ROOT / "docs" / "performance.md"
@@ -108,7 +108,7 @@ def render(session: Session, centrifuge: Session) -> str:
         rounds=session.scale["rounds"],
         seconds=session.scale["seconds"],
         tables=tables(session),
-        failures=_failures(session),
+        failures=failures(session),
         centrifuge=_centrifuge(centrifuge),
         engines=sections(),
         versions="\n".join(f"- {name}: {words}" for name, words in session.versions.items()),
@@ -156,10 +156,3 @@ def _losses(session: Session) -> str:
             lines.append(f"- {title(session, row)}, {words} ({ours:,.4g}): {', '.join(better)}.")
     floors = f"The *{FLOOR}* and the *{JOINING_FLOOR}* do less than any server may."
     return "\n".join([*lines, "", floors]) if lines else "Nowhere, by more than a tenth."
-
-
-def _failures(session: Session) -> str:
-    if not session.failures:
-        return ""
-    lines = [f"- {name}: {words}" for name, words in session.failures.items()]
-    return "\n".join(["### What failed", "", *lines, "", ""])

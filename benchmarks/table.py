@@ -89,6 +89,14 @@ def tables(session: Session) -> str:
     return "\n".join(table(session, row) for row in TITLES if session.servers(row))
 
 
+def failures(session: Session) -> str:
+    """What went wrong, in words; nothing where nothing did."""
+    if not session.failures:
+        return ""
+    lines = [f"- {name}: {words}" for name, words in session.failures.items()]
+    return "\n".join(["### What failed", "", *lines, "", ""])
+
+
 def title(session: Session, row: str) -> str:
     """What the row is about."""
     return TITLES[row].format(**session.scale)

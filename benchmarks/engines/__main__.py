@@ -61,7 +61,10 @@ def measure(name: str, scale: EngineScale, rows: list[str], kept: Path | None = 
                 for server, figures in RUNS[row](engine, tools, scale):
                     said = f"{number + 1}/{before + scale.rounds} {row}: {server}"
                     print(said, file=sys.stderr, flush=True)
-                    session.add(server, number, figures)
+                    if isinstance(figures, str):
+                        session.failures[server] = f"{row}: {figures}"
+                    else:
+                        session.add(server, number, figures)
     return session
 
 

@@ -44,7 +44,7 @@ class Hearer:
         return self.answer()
 
 
-def hearing(engine: Engine, _tools: Tools, scale: EngineScale) -> Iterator[tuple[str, Rows]]:
+def hearing(engine: Engine, _tools: Tools, scale: EngineScale) -> Iterator[tuple[str, Rows | str]]:
     """Publish in one worker what more and more workers hear."""
     engine.move_to(LOAD_CORE)
     for name, url in (("host bus", BUS), (engine.measured.title, engine.url)):

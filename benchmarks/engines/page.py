@@ -5,7 +5,7 @@ from statistics import median
 
 from benchmarks.candidates import BARE, ONE_WORKER, OVER_BUS, OVER_ENGINE
 from benchmarks.results_file import ENGINE_RESULTS, Session, newest, read_session
-from benchmarks.table import spread, tables, title
+from benchmarks.table import failures, spread, tables, title
 from benchmarks.targets import Outcome, difference, judged
 
 _SECTION = """\
@@ -31,7 +31,7 @@ rounds. Before it began, {load:.1f} processes of the machine wanted to run.
 - Compared were {versions}.
 
 {tables}
-"""
+{failures}"""
 
 
 def sections() -> str:
@@ -56,6 +56,7 @@ def section(name: str, session: Session) -> str:
         each=session.scale["each"],
         versions=", ".join(dict.fromkeys(session.versions.values())),
         tables=tables(session),
+        failures=failures(session),
     )
 
 

@@ -19,7 +19,8 @@ from benchmarks.load import Envelope, Load
 from benchmarks.processes import LOAD_CORE, ROOT, SERVER_CORE, Server, pin_server
 from benchmarks.runs import SETTLE, Figures, Rows, Tools, loaded, phase, placed, running
 
-type Measured = Iterator[tuple[str, Rows]]
+type Measured = Iterator[tuple[str, Rows | str]]
+"""Who was measured, and the figures, or why there are none."""
 
 WORKER_APP = "benchmarks.engines.worker_app:app"
 KEPT = json.dumps({"made": {"history_size": 1000}})
@@ -80,19 +81,29 @@ def over_two_workers(engine: Engine, tools: Tools, scale: EngineScale) -> Measur
         *engine.measured.peers(engine.url),
     ]
     for candidate in compared:
-        with loaded(candidate, tools) as (server, load):
-            time.sleep(2 * SETTLE)  # one worker takes connections before the other one does
-            load.connect(scale.few)
-            load.prepare_to_publish()
-            # So few that what is seen is the way between the workers, not the queue for the core.
-            way = phase(server, load, f"rate {scale.slow_rate} {scale.seconds}")
-            load.connect(scale.clients - scale.few)
-            load.tell("window 1 0.2")
-            crowd = _Crowd(engine, server, load, scale)
-            yield (
-                candidate.name,
-                {"hosts, few": way, "hosts": crowd.publish(1), "hosts, eight": crowd.publish(8)},
-            )
+        try:
+            yield candidate.name, _shared(engine, candidate, tools, scale)
+        except RuntimeError as error:
+            yield candidate.name, str(error)
+
+
+def _shared(engine: Engine, candidate: Candidate, tools: Tools, scale: EngineScale) -> Rows:
+    with loaded(candidate, tools) as (server, load):
+        time.sleep(2 * SETTLE)  # one worker takes connections before the other one does
+        load.connect(scale.few)
+        load.prepare_to_publish()
+        # So few that what is seen is the way between the workers, not the queue for the core.
+        way = phase(server, load, f"rate {scale.slow_rate} {scale.seconds}")
+        _connect(load, scale.clients - scale.few, scale)
+        load.tell("window 1 0.2")
+        crowd = _Crowd(engine, server, load, scale)
+        return {"hosts, few": way, "hosts": crowd.publish(1), "hosts, eight": crowd.publish(8)}
+
+
+def _connect(load: Load, number: int, scale: EngineScale) -> float:
+    """Connect some after the other: who must ask an engine first cannot take all at once."""
+    steps, rest = divmod(number, scale.at_once)
+    return sum(load.connect(some) for some in [scale.at_once] * steps + [rest] * (rest > 0))
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +147,7 @@ def _subscribed(
     channels = scale.subscribers * each
     memory, cpu = server.memory, server.cpu_seconds
     engine_memory, engine_cpu = engine.memory, engine.cpu_seconds
-    seconds = sum(load.connect(scale.at_once) for _ in range(scale.subscribers // scale.at_once))
+    seconds = _connect(load, scale.subscribers, scale)
     cpu, engine_cpu = server.cpu_seconds - cpu, engine.cpu_seconds - engine_cpu
     time.sleep(SETTLE)
     figures = {

@@ -13,7 +13,7 @@ class EngineScale(Scale):
     each: int = 100
     """Channels of each of them: 100,000 on one worker."""
     at_once: int = 50
-    """Subscribers that connect together."""
+    """Clients that connect together."""
     hearers: tuple[int, ...] = (3, 9)
     """Workers that hear what one of them publishes."""
     hearing_rates: tuple[int, ...] = (200, 2000)
