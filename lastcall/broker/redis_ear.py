@@ -1,5 +1,6 @@
 """One connection to a Redis that hears: the names wanted by this worker and no others."""
 
+import asyncio
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from itertools import batched
@@ -114,7 +115,7 @@ class RedisEar:
         return b"".join(packed((b"S" + command, name)) for name in names)
 
     async def _read(self, connection: AbstractConnection) -> None:
-        told = self._listener
+        told, clock = self._listener, asyncio.get_running_loop().time
         while True:
             try:
                 answer = await connection.read_response(disable_decoding=True)
@@ -130,4 +131,4 @@ class RedisEar:
                     told.left(name)
                 case _:
                     pass  # a pong
-            self._heard = anyio.current_time()
+            self._heard = clock()
