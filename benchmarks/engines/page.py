@@ -25,7 +25,8 @@ rounds. Before it began, {load:.1f} processes of the machine wanted to run.
   engine share one core, the load generator has the other. *Over the host bus* the same two workers
   have no engine.
 - Clients of *{subscribers:.0f} x {each:.0f}* are on one worker, and hear channels that nobody else
-  hears. *Afterwards* nothing is published.
+  hears. *Afterwards* nothing is published, and their channels are not yet compared with where they
+  stand in the engine, which begins after half a minute (500 a second).
 - Those that only *hear* are workers' brokers without clients; the publisher hears as well. On the
   bus the first worker is the sequencer.
 - Compared were {versions}.
