@@ -11,6 +11,8 @@ class TcpProxy:
 
     def __init__(self, port: int) -> None:
         self.port = 0
+        self.refuses = False
+        """Whether new connections end at once."""
         self.delay = 0.0
         """Seconds by which each piece of what the server says is late."""
         self._server_port = port
@@ -23,6 +25,9 @@ class TcpProxy:
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Be the wire of one connection."""
+        if self.refuses:
+            writer.transport.abort()
+            return
         far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self._server_port)
         both = {writer, far_writer}
         self._writers |= both

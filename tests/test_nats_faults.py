@@ -217,11 +217,12 @@ async def test_what_the_history_does_not_have_any_more_is_a_reset(nats: NatsProc
         run_proxy(nats.port) as proxy,
         two_workers(nats, limits, hears_at=f"nats://127.0.0.1:{proxy.port}") as (one, other),
     ):
-        proxy.delay = 0.3
+        proxy.refuses = True
         proxy.cut()
+        await away(other)
         for number in range(20):
             await one.broker.publish("news", b"%d" % number)
-        proxy.delay = 0
+        proxy.refuses = False
         await other.events.until(lambda events: events.delivered[-1].offset == 21)
 
     assert [p.offset for p in other.events.delivered] == [1, 19, 20, 21]

@@ -68,6 +68,18 @@ def api_of(server: ServerProcess) -> Api:
     return Api(f"http://127.0.0.1:{server.port}/api", KEY)
 
 
+def nodes_of(server: ServerProcess) -> int:
+    """How many workers one of this host's names."""
+    with api_of(server) as api:
+        return len({node.uid for node in api.info(InfoRequest()).nodes})
+
+
+def present_at(server: ServerProcess, channel: str) -> int:
+    """How many clients one of this host's workers finds in *channel*."""
+    with api_of(server) as api:
+        return len(api.presence(PresenceRequest(channel=channel)).presence)
+
+
 @contextlib.asynccontextmanager
 async def session(server: ServerProcess, *lines: Any) -> AsyncIterator[ClientConnection]:
     """A client that is connected and has said *lines*; the answers are heard."""
@@ -135,11 +147,9 @@ async def test_both_hosts_are_asked_and_obey(hosts: tuple[ServerProcess, ServerP
     entered = {"id": 2, "subscribe": {"channel": "room:1"}}
     async with session(hosts[0], entered) as here, session(hosts[1], entered) as there:
         for host in hosts:
-            with api_of(host) as api:
-                info = await asyncio.to_thread(api.info, InfoRequest())
-                assert len({node.uid for node in info.nodes}) == 4
-                presence = await asyncio.to_thread(api.presence, PresenceRequest(channel="room:1"))
-                assert len(presence.presence) == 2
+            # Who has just started hears within seconds that the others are ready.
+            await until(lambda host=host: nodes_of(host) == 4, host)
+            await until(lambda host=host: present_at(host, "room:1") == 2, host)
         with api_of(hosts[0]) as api:
             order = SubscribeRequest(user="", channel="kept:ordered")
             await asyncio.to_thread(api.subscribe, order)
