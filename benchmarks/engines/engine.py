@@ -1,5 +1,6 @@
 """The engines that can be measured; a new one is a line in `MEASURED`."""
 
+import asyncio
 import json
 import os
 import subprocess
@@ -7,6 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import nats
 from redis import Redis
 
 from benchmarks.candidates import PEERS, Candidate, uvicorn
@@ -107,6 +109,29 @@ def redis_peers(url: str) -> Iterator[Candidate]:
         yield _peer("broadcaster", f"broadcaster {versions['broadcaster']}", "broadcaster_app", url)
 
 
+def nats_version(url: str) -> str:
+    """As it says itself."""
+
+    async def ask() -> str:
+        async with await nats.connect(url) as client:
+            version = client.connected_server_version
+            return f"nats-server {version.major}.{version.minor}.{version.patch}"
+
+    return asyncio.run(ask())
+
+
+def nats_commands(url: str) -> int:
+    """Messages that were appended to our stream, and questions to JetStream."""
+
+    async def ask() -> int:
+        async with await nats.connect(url) as client:
+            jetstream = client.jetstream()
+            asked = (await jetstream.account_info()).api.total
+            return asked + (await jetstream.stream_info("lastcall")).state.last_seq
+
+    return asyncio.run(ask())
+
+
 def _peer(
     name: str, version: str, app: str, url: str, envelope: Envelope | None = None, **more: str
 ) -> Candidate:
@@ -140,5 +165,8 @@ def _versions(*packages: str) -> dict[str, str]:
 MEASURED = {
     "redis": Measured(
         "Redis", redis_version, "benchmarks.engines.bare_redis", redis_commands, redis_peers
-    )
+    ),
+    "nats": Measured(
+        "NATS", nats_version, "benchmarks.engines.bare_nats", nats_commands, lambda _url: iter(())
+    ),
 }

@@ -13,6 +13,7 @@ from pathlib import Path
 import anyio
 
 from lastcall.broker.base import Broker, HistoryLimits, Publication, StreamPosition, not_owed
+from lastcall.broker.nats import NatsBroker
 from lastcall.broker.redis import RedisBroker
 from lastcall.broker.unix_socket import UnixSocketBroker
 
@@ -61,7 +62,7 @@ def broker_at(url: str, directory: Path) -> Broker:
     """The broker of *url*; the bus is that of *directory*."""
     if url == BUS:
         return UnixSocketBroker(directory, directory, LIMITS)
-    return RedisBroker(url, LIMITS)
+    return NatsBroker(url, LIMITS) if url.startswith("nats:") else RedisBroker(url, LIMITS)
 
 
 async def publish(broker: Broker, rate: float, seconds: float) -> int:

@@ -1,9 +1,9 @@
-"""`scripts/bench nats`: publications a second through one worker, beside nats-py by itself.
+"""`scripts/bench racing`: publications a second through NATS, where workers overtake each other.
 
-Both on the same NATS, in turns: the worker's broker appends, and answers with the position of each
-publication; the bare client publishes to a stream of its own, as many at once as it may have under
-way. Then in one channel, alone and with four workers at once; and the time from publishing to
-hearing.
+First one worker beside nats-py by itself, on the same NATS, in turns: the worker's broker appends,
+and answers with the position of each publication; the bare client publishes to a stream of its own,
+as many at once as it may have under way. Then in one channel, alone and with four workers at once;
+and the time from publishing to hearing.
 """
 
 import argparse
@@ -118,7 +118,7 @@ async def measure(url: str, rounds: int, seconds: float) -> None:
 
 def main() -> None:
     """Do what the command line says."""
-    parser = argparse.ArgumentParser(prog="scripts/bench nats", description=__doc__)
+    parser = argparse.ArgumentParser(prog="scripts/bench racing", description=__doc__)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=2.0)
     asked = parser.parse_args()
