@@ -4,6 +4,7 @@ import asyncio
 import os
 import re
 import signal
+from functools import partial
 
 import pytest
 
@@ -56,10 +57,25 @@ async def test_all_who_leave_upon_the_notice_are_announced_though_their_worker_e
             going = told()
             staying = [client for client in connected if client not in going]
             await asyncio.gather(*(client.close() for client in going))
-            await asyncio.to_thread(
-                wait_until, lambda: leaving not in server.records(), 10, server.describe
-            )
+            # The last words of a worker come when it is done already, at the end of its lifespan.
+            for client in staying:
+                await client.hear(partial(has_missed, client, count))
+            await asyncio.to_thread(wait_until, lambda: not is_alive(leaving), 10, server.describe)
             await staying[0].send("the end")
             for client in staying:
                 await client.hear("the end")
                 assert missed(client) == count, client.heard
+
+
+def has_missed(client: Client, count: int, _heard: str | bytes) -> bool:
+    """Whether *client* was told of so many at least."""
+    return missed(client) >= count
+
+
+def is_alive(pid: int) -> bool:
+    """Whether the process is there, or was not waited for yet."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True

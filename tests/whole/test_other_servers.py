@@ -12,6 +12,7 @@ from lastcall.settings import SHUTDOWN_NOTICE
 from tests.clients import Client, clients
 from tests.server_process import ServerProcess, run_server, slowness, wait_until
 from tests.whole.moving import until
+from tests.whole.spreading import fill, recorded, spread
 
 pytestmark = [pytest.mark.anyio, pytest.mark.whole]
 
@@ -200,8 +201,8 @@ async def test_granian_cuts_its_clients() -> None:
 async def test_several_workers_share_their_channels_and_stop(name: str) -> None:
     with run(name, workers=2, shutdown_timeout=60) as server:
         async with clients(server.websocket_url, 20) as connected:
-            wait_until(lambda: spread(server) == 20, 5, lambda: str(server.records()))
-            assert all(record["connections"] for record in server.records().values())
+            await spread(server, connected)
+            await fill(server, connected)
             await connected[0].send("to all workers")
             for client in connected:
                 await client.hear("to all workers")
@@ -227,13 +228,8 @@ async def test_gunicorn_replaces_its_workers_and_disconnects_nobody() -> None:
             await connected[0].send("after all")
             for client in connected:
                 await client.hear("after all")
-            assert spread(server) == 8
+            recorded(server, 8)
             assert "clients over to worker" in server.log
             server.send_signal(signal.SIGTERM)
         server.wait(5)
         leaves_nothing(server)
-
-
-def spread(server: ServerProcess) -> int:
-    """How many clients the workers' files speak of."""
-    return sum(int(str(record["connections"])) for record in server.records().values())
