@@ -55,6 +55,7 @@ LAYERS = (
         (
             "announcements",
             "batch_size",
+            "broker.away",
             "broker.following",
             "broker.nats_api",
             "broker.nats_appends",

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import anyio
 from anyio.abc import TaskGroup
 
+from lastcall.broker.away import reason
 from lastcall.broker.base import (
     Broker,
     BrokerEvents,
@@ -149,7 +150,7 @@ class NatsBroker:
                     finally:
                         self._channels.deaf(self._channels.wanted)
             except* (OSError, ValueError, BrokerUnavailable) as problems:
-                self._complain(f"NATS is away: {_first(problems)}")
+                self._complain(f"NATS is away: {reason(problems)}")
             if anyio.current_time() - started > LAST_RETRY:
                 pause = FIRST_RETRY
             self._tell_availability()
@@ -251,14 +252,6 @@ class NatsBroker:
     def _require_running(self) -> None:
         if self._events is None:
             raise BrokerUnavailable(NOT_RUNNING)
-
-
-def _first(problems: BaseExceptionGroup[Exception]) -> BaseException:
-    """One of the reasons: that of the task that noticed first."""
-    problem: BaseException = problems
-    while isinstance(problem, BaseExceptionGroup):
-        problem = problem.exceptions[0]
-    return problem
 
 
 if TYPE_CHECKING:

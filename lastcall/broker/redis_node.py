@@ -11,6 +11,7 @@ import anyio
 from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import RedisError
 
+from lastcall.broker.away import reason
 from lastcall.broker.redis_ear import RedisEar
 from lastcall.broker.redis_line import RedisLine
 from lastcall.broker.redis_question import Question, Waiting, Word
@@ -113,7 +114,7 @@ class RedisNode:
             try:
                 await use()
             except* (RedisError, OSError) as problems:
-                self._complain(f"Redis is away: {_first(problems)}")
+                self._complain(f"Redis is away: {reason(problems)}")
             if anyio.current_time() - started > LAST_RETRY:
                 pause = FIRST_RETRY
             self._changed()
@@ -153,14 +154,6 @@ class RedisNode:
         if problem != self._complaint:
             self._complaint = problem
             log_event("broker problem", "{problem}", level=logging.WARNING, problem=problem)
-
-
-def _first(problems: BaseExceptionGroup[Exception]) -> BaseException:
-    """One of the reasons: that of the task that noticed first."""
-    problem: BaseException = problems
-    while isinstance(problem, BaseExceptionGroup):
-        problem = problem.exceptions[0]
-    return problem
 
 
 def _seen(answer: "asyncio.Future[object]") -> None:
