@@ -61,18 +61,20 @@ COSTS = Costs(
     idle=0.48,
     # Linux 6.18: the growth of its slabs by 16,000 idle ends of TCP connections
     socket_bytes=4700,
-    # 200 clients with 40 more subscriptions each; in channels that all hear, and in others
-    subscription_bytes=250,
-    channel_bytes=1500,
-    worker_bytes=62 * MIB,
-    # Redis 7.0, 128 bytes, 200 publications under way; `engine_tell` for each on its own
-    publish=27,
-    hear=14,
-    subscribe=90,
+    # benchmarks/results/engines/redis-2026-11-30-2220.json: Redis 7.0, 128 bytes with history;
+    # three workers that hear 2,000 publications a second; 100,000 channels with a client each
+    publish=17,
+    hear=43,
+    subscribe=162,
+    channel_bytes=1418,
     engine_publish=22,
+    engine_subscribe=18,
+    # Measured by hand: 40 more subscriptions of 200 clients in channels that all hear; telling a
+    # worker of a publication on its own; what `MEMORY USAGE` says of a head, a stream and an entry
+    subscription_bytes=250,
+    worker_bytes=62 * MIB,
     engine_tell=6,
     engine_read=18,
-    engine_subscribe=23,
     engine_channel_bytes=4400,
     engine_entry_bytes=17,
 )
