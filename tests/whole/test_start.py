@@ -51,7 +51,7 @@ def test_a_start_that_waits_for_its_log_can_be_stopped(
         wait_until(lambda: "the log cannot be opened" in server.log, START_TIMEOUT, server.describe)
         server.send_signal(signal.SIGTERM)
         assert server.wait(10) == 0
-        assert server.group_is_gone()
+        wait_until(server.group_is_gone, 2, server.describe)
         assert "Traceback" not in server.log
         assert server.leftovers() == []
 
