@@ -55,7 +55,6 @@ LAYERS = (
         (
             "announcements",
             "batch_size",
-            "broker.away",
             "broker.following",
             "broker.nats_api",
             "broker.nats_appends",

@@ -7,7 +7,6 @@ which asks and hears. `nats_appender` numbers what is published, `nats_streams` 
 
 import asyncio
 import logging
-import random
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING
 import anyio
 from anyio.abc import TaskGroup
 
-from lastcall.broker.away import reason
+from lastcall.broker.availability import Availability
 from lastcall.broker.base import (
     Broker,
     BrokerEvents,
@@ -34,8 +33,8 @@ from lastcall.broker.nats_server import NatsConnection, NatsServer
 from lastcall.broker.nats_setup import look_at, set_up
 from lastcall.broker.nats_streams import NatsStreams
 from lastcall.broker.nats_wire import Message
+from lastcall.broker.reconnecting import Complaints, keep_up
 from lastcall.errors import BrokerUnavailable, SettingsError
-from lastcall.logs import log_event
 
 if TYPE_CHECKING:
     from anyio.abc import TaskStatus
@@ -45,8 +44,8 @@ logger = logging.getLogger(__name__)
 NOT_RUNNING = "the broker is not running"
 TICK_SECONDS = 0.5
 LOOK_SECONDS = 5.0
-FIRST_RETRY, LAST_RETRY = 0.05, 1.0
-"""Seconds between two attempts to connect, growing; spread, so that workers do not come at once."""
+FAILURES = (OSError, ValueError, BrokerUnavailable)
+"""After which the connection is made anew."""
 
 
 class NatsBroker:
@@ -76,9 +75,8 @@ class NatsBroker:
         self._channels = HeardChannels("NATS", self._read, self._want)
         self._events: BrokerEvents | None = None
         self._tasks: TaskGroup | None = None
-        self._was_available = False
-        self._complaint = ""
-        self._carried = anyio.Event()
+        self._availability = Availability()
+        self._complaints = Complaints()
 
     @property
     def name(self) -> str:
@@ -93,8 +91,10 @@ class NatsBroker:
             async with anyio.create_task_group() as self._tasks:
                 self._appender.open(self._tasks)
                 self._tasks.start_soon(self._tick)
-                self._tasks.start_soon(self._keep)
-                await self._carried.wait()
+                self._tasks.start_soon(
+                    keep_up, self._serve, FAILURES, self._away, self._tell_availability
+                )
+                await self._availability.carried.wait()
                 task_status.started()
         finally:
             self._events = self._tasks = None
@@ -139,23 +139,12 @@ class NatsBroker:
         self._require_running()
         await self._streams.clear(channel)
 
-    async def _keep(self) -> None:
-        pause = FIRST_RETRY
-        while True:
-            started = anyio.current_time()
+    async def _serve(self) -> None:
+        async with self._server.connected() as connection:
             try:
-                async with self._server.connected() as connection:
-                    try:
-                        await self._line.serve(connection, self._prepare, self._opened)
-                    finally:
-                        self._channels.deaf(self._channels.wanted)
-            except* (OSError, ValueError, BrokerUnavailable) as problems:
-                self._complain(f"NATS is away: {reason(problems)}")
-            if anyio.current_time() - started > LAST_RETRY:
-                pause = FIRST_RETRY
-            self._tell_availability()
-            await anyio.sleep(pause * random.uniform(0.5, 1))  # noqa: S311  (no secret)
-            pause = min(2 * pause, LAST_RETRY)
+                await self._line.serve(connection, self._prepare, self._opened)
+            finally:
+                self._channels.deaf(self._channels.wanted)
 
     async def _prepare(self, connection: NatsConnection) -> None:
         wish = self._streams.wish(self._server.replicas)
@@ -225,29 +214,15 @@ class NatsBroker:
             self._channels.tick(now)
 
     def _tell_availability(self) -> None:
-        yes = self._line.is_open
-        if yes == self._was_available or self._events is None:
-            return
-        self._was_available = yes
-        self._events.available(yes)
-        if yes:
-            self._carried.set()
-            self._complaint = ""
-            log_event("broker available", "{broker} carries publications", broker=self.name)
-        else:
-            log_event(
-                "broker unavailable",
-                "nothing can be published: {problem}",
-                level=logging.ERROR,
-                problem=self._line.problem,
-            )
+        if self._line.is_open:
+            self._complaints.settled()
+        self._availability.tell(
+            self._events, yes=self._line.is_open, name=self.name, problem=self._line.problem
+        )
 
-    def _complain(self, problem: str) -> None:
-        self._line.problem = problem
-        # Once, not with every attempt; a wrong password is found by reading this.
-        if problem != self._complaint:
-            self._complaint = problem
-            log_event("broker problem", "{problem}", level=logging.WARNING, problem=problem)
+    def _away(self, reason: str) -> None:
+        self._line.problem = f"NATS is away: {reason}"
+        self._complaints.tell(self._line.problem)
 
     def _require_running(self) -> None:
         if self._events is None:

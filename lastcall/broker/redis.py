@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import anyio
 
+from lastcall.broker.availability import Availability
 from lastcall.broker.base import (
     Broker,
     BrokerEvents,
@@ -33,7 +34,6 @@ from lastcall.broker.redis_sentinel import SentinelMaster
 from lastcall.broker.redis_server import RedisServer
 from lastcall.broker.redis_streams import RedisStreams
 from lastcall.errors import BrokerUnavailable, SettingsError
-from lastcall.logs import log_event
 
 if TYPE_CHECKING:
     from anyio.abc import TaskStatus
@@ -72,8 +72,7 @@ class RedisBroker:
             "Redis", partial(self._streams.read, was_there=True), self._want
         )
         self._events: BrokerEvents | None = None
-        self._was_available = False
-        self._carried = anyio.Event()
+        self._availability = Availability()
 
     @property
     def name(self) -> str:
@@ -88,7 +87,7 @@ class RedisBroker:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(self._tick)
                 tasks.start_soon(self._site.run)
-                await self._carried.wait()
+                await self._availability.carried.wait()
                 task_status.started()
         finally:
             self._events = None
@@ -182,21 +181,10 @@ class RedisBroker:
             self._tell_availability()
 
     def _tell_availability(self) -> None:
-        yes = self._site.is_available
-        if yes == self._was_available or self._events is None:
-            return
-        self._was_available = yes
-        self._events.available(yes)
-        if yes:
-            self._carried.set()
-            log_event("broker available", "{broker} carries publications", broker=self.name)
-        else:
-            log_event(
-                "broker unavailable",
-                "nothing can be published: {problem}",
-                level=logging.ERROR,
-                problem=self._site.problem,
-            )
+        site = self._site
+        self._availability.tell(
+            self._events, yes=site.is_available, name=self.name, problem=site.problem
+        )
 
     def _require_running(self) -> None:
         if self._events is None:

@@ -5,7 +5,6 @@ that were asked for what they do not have, and forgotten by those that were cut 
 slot answers for it, so nothing depends on the map being right: a wrong one costs a detour.
 """
 
-import logging
 import random
 from collections.abc import Callable, Iterable
 from dataclasses import replace
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 from redis.exceptions import MovedError, RedisError
 
+from lastcall.broker.reconnecting import Complaints
 from lastcall.broker.redis_address import Place, shown
 from lastcall.broker.redis_ear import Listener, RedisEar
 from lastcall.broker.redis_homes import Homes
@@ -26,7 +26,6 @@ from lastcall.broker.redis_server import RedisServer
 from lastcall.broker.redis_shards import Shards
 from lastcall.broker.redis_slots import SlotMap
 from lastcall.broker.redis_topology import found, kin_of, look
-from lastcall.logs import log_event
 
 if TYPE_CHECKING:
     from anyio.abc import TaskGroup
@@ -63,7 +62,7 @@ class RedisCluster:
         self._missed_from: dict[Place, float] = {}
         self._leaving: set[RedisNode] = set()
         self._is_looked_for = anyio.Event()
-        self._complaint = ""
+        self._complaints = Complaints()
 
     @property
     def name(self) -> str:
@@ -80,7 +79,7 @@ class RedisCluster:
         """Why something is missing."""
         for place in self._missing():
             return f"{shown(place)}: {self._shards.nodes[place].problem}"
-        return self._complaint or "no server of the cluster was reached yet"
+        return self._complaints.last or "no server of the cluster was reached yet"
 
     def put(self, question: Question) -> None:
         """Ask; a plain call, so that the order of calls is the order of a channel's answers."""
@@ -100,10 +99,10 @@ class RedisCluster:
                     known = self._shards.nodes
                     self._adopt(await look(self._servers, known, self._seeds), tasks)
                 except (RedisError, OSError) as problem:
-                    self._complain(f"the cluster cannot be seen: {problem}")
+                    self._complaints.tell(f"the cluster cannot be seen: {problem}")
                     pause = 1.0
                 else:
-                    self._complaint = ""
+                    self._complaints.settled()
                     with anyio.move_on_after(LOOK_SECONDS):
                         await self._is_looked_for.wait()
                 await anyio.sleep(pause * random.uniform(0.5, 1))  # noqa: S311  (no secret)
@@ -192,8 +191,3 @@ class RedisCluster:
 
     def _look_again(self) -> None:
         self._is_looked_for.set()
-
-    def _complain(self, problem: str) -> None:
-        if problem != self._complaint:
-            self._complaint = problem
-            log_event("broker problem", "{problem}", level=logging.WARNING, problem=problem)

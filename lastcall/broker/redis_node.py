@@ -1,9 +1,7 @@
 """One Redis as a worker uses it: a connection that asks and one that hears, kept up."""
 
 import asyncio
-import logging
-import random
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractAsyncContextManager
 from typing import Any
 
@@ -11,16 +9,12 @@ import anyio
 from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import RedisError
 
-from lastcall.broker.away import reason
+from lastcall.broker.reconnecting import Complaints, keep_up
 from lastcall.broker.redis_ear import RedisEar
 from lastcall.broker.redis_line import RedisLine
 from lastcall.broker.redis_question import Question, Waiting, Word
 from lastcall.broker.redis_scripts import Scripts, Standing
 from lastcall.broker.redis_server import ask
-from lastcall.logs import log_event
-
-FIRST_RETRY, LAST_RETRY = 0.05, 1.0
-"""Seconds between two attempts to connect, growing; spread, so that workers do not come at once."""
 
 type Found = Callable[[], AbstractAsyncContextManager[tuple[AbstractConnection, Standing]]]
 """Connects to the server, wherever it is now; the connection ends with the block."""
@@ -44,7 +38,7 @@ class RedisNode:
         self._wanted = wanted
         self._changed = changed
         self._is_asking = self._is_hearing = False
-        self._complaint = ""
+        self._complaints = Complaints()
         self._signs = Waiting()
         self.standing = Standing()
         """What the server was when we connected to it."""
@@ -74,8 +68,8 @@ class RedisNode:
     async def run(self) -> None:
         """Keep both connections up until cancelled."""
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(self._keep, self._ask)
-            tasks.start_soon(self._keep, self._hear)
+            for use in (self._ask, self._hear):
+                tasks.start_soon(keep_up, use, (RedisError, OSError), self._away, self._changed)
 
     def tick(self, now: float) -> None:
         """Give up what does not answer; let who is idle give a sign of life."""
@@ -107,20 +101,6 @@ class RedisNode:
             question.answer.add_done_callback(_seen)
         return question
 
-    async def _keep(self, use: Callable[[], Awaitable[None]]) -> None:
-        pause = FIRST_RETRY
-        while True:
-            started = anyio.current_time()
-            try:
-                await use()
-            except* (RedisError, OSError) as problems:
-                self._complain(f"Redis is away: {reason(problems)}")
-            if anyio.current_time() - started > LAST_RETRY:
-                pause = FIRST_RETRY
-            self._changed()
-            await anyio.sleep(pause * random.uniform(0.5, 1))  # noqa: S311  (no secret)
-            pause = min(2 * pause, LAST_RETRY)
-
     async def _ask(self) -> None:
         async with self._found() as (connection, standing):
             self.standing, scripts = standing, Scripts(standing)
@@ -145,15 +125,12 @@ class RedisNode:
 
     def _tell_change(self) -> None:
         if self.is_available:
-            self._complaint = ""
+            self._complaints.settled()
         self._changed()
 
-    def _complain(self, problem: str) -> None:
-        self.line.problem = problem
-        # Once, not with every attempt; a wrong password is found by reading this.
-        if problem != self._complaint:
-            self._complaint = problem
-            log_event("broker problem", "{problem}", level=logging.WARNING, problem=problem)
+    def _away(self, reason: str) -> None:
+        self.line.problem = f"Redis is away: {reason}"
+        self._complaints.tell(self.line.problem)
 
 
 def _seen(answer: "asyncio.Future[object]") -> None:

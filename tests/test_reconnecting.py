@@ -1,6 +1,6 @@
 """What an operator reads when an engine is away."""
 
-from lastcall.broker.away import reason
+from lastcall.broker.reconnecting import reason
 
 
 def test_the_first_reason_is_told() -> None:
