@@ -36,61 +36,51 @@ def test_a_path_that_takes_more_instructions_is_noticed() -> None:
 def test_every_row_can_be_measured() -> None:
     servers = ["C floor", "Lastcall", "FastAPI's ConnectionManager", "websockets broadcast()"]
     only = [word for name in servers for word in ("--only", name)]
-    done = subprocess.run(
-        [sys.executable, "-m", "benchmarks", "--quick", *only],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    said = measured("benchmarks", *only)
 
-    assert done.returncode == 0, done.stderr
     for server in (*servers, "two workers", "one deaf"):
-        assert f"| {server} |" in done.stdout, done.stderr
+        assert f"| {server} |" in said, said
 
 
 @pytest.mark.whole
 @pytest.mark.skipif(shutil.which("cc") is None, reason="the load generator has to be compiled")
 def test_rows_of_the_centrifuge_protocol_can_be_measured() -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.centrifuge", "--quick"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    said = measured("benchmarks.centrifuge")
 
-    assert done.returncode == 0, done.stderr
     for server in (
         "plain text",
         "Centrifuge JSON",
         "one channel for all",
         "each channel for a few",
     ):
-        assert f"| {server} |" in done.stdout, done.stderr
-    assert done.stdout.count(" 0 lost, 0 out of order;") == 2, done.stdout
+        assert f"| {server} |" in said, said
+    assert said.count(" 0 lost, 0 out of order;") == 2, said
 
 
 @pytest.mark.whole
 @needs_redis
 @pytest.mark.skipif(shutil.which("cc") is None, reason="the load generator has to be compiled")
 def test_rows_of_an_engine_can_be_measured() -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.engines", "redis", "--quick"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    said = measured("benchmarks.engines", "redis")
 
-    assert done.returncode == 0, done.stderr
     for server in (
         "one worker",
         "Lastcall over the engine",
         "10 channels each",
         "Redis, 4 workers, 2000 a second",
     ):
-        assert f"| {server} |" in done.stdout, done.stderr
+        assert f"| {server} |" in said, said
+
+
+def measured(*words: str) -> str:
+    """What a load run prints that takes a moment only."""
+    done = subprocess.run(
+        [sys.executable, "-m", *words, "--quick"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout

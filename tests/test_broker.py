@@ -143,10 +143,11 @@ class UnixSocketHarness(Harness):
             assert [path async for path in run_dir.iterdir()] == []
 
 
-class RedisHarness(Harness):
-    """Workers on a real Redis that this file's tests share, each with keys of its own."""
+class EngineHarness(Harness):
+    """Workers on a real server that this file's tests share, each test with a prefix of its own."""
 
-    server: RedisProcess | Sentinels | Cluster
+    broker: type[RedisBroker | NatsBroker]
+    server: RedisProcess | Sentinels | Cluster | NatsProcess
 
     @asynccontextmanager
     async def start(
@@ -154,11 +155,17 @@ class RedisHarness(Harness):
     ) -> AsyncIterator[list[Worker]]:
         prefix = secrets.token_hex(4)
         brokers = [
-            RedisBroker(self.server.url, limits, prefix=prefix, clock=self.clock)
+            self.broker(self.server.url, limits, prefix=prefix, clock=self.clock)
             for _ in range(workers)
         ]
         async with running(*brokers) as started:
             yield started
+
+
+class RedisHarness(EngineHarness):
+    """One Redis."""
+
+    broker = RedisBroker
 
 
 class SentinelHarness(RedisHarness):
@@ -173,22 +180,10 @@ class OldClusterHarness(RedisHarness):
     """The same on servers that know no pub/sub by slots."""
 
 
-class NatsHarness(Harness):
-    """Workers on a real NATS that this file's tests share, each with a stream of its own."""
+class NatsHarness(EngineHarness):
+    """One NATS."""
 
-    server: NatsProcess
-
-    @asynccontextmanager
-    async def start(
-        self, workers: int, limits: HistoryLimits = LIMITS
-    ) -> AsyncIterator[list[Worker]]:
-        prefix = secrets.token_hex(4)
-        brokers = [
-            NatsBroker(self.server.url, limits, prefix=prefix, clock=self.clock)
-            for _ in range(workers)
-        ]
-        async with running(*brokers) as started:
-            yield started
+    broker = NatsBroker
 
 
 HARNESSES: dict[str, tuple[type[Harness], int]] = {
@@ -254,7 +249,7 @@ SERVERS: dict[type[Harness], tuple[str, Any]] = {
 def harness(request: pytest.FixtureRequest) -> tuple[Harness, int]:
     kind, workers = HARNESSES[request.param]
     harness = kind()
-    if isinstance(harness, RedisHarness | NatsHarness):
+    if isinstance(harness, EngineHarness):
         harness.server = request.getfixturevalue(SERVERS[kind][0])
     return harness, workers
 

@@ -17,7 +17,8 @@ from lastcall.broker.nats_messages import Stored, encode
 from lastcall.errors import BrokerUnavailable, UnrecoverablePosition
 from tests.nats_process import NatsProcess, needs_nats, run_nats
 from tests.tcp_proxy import run_proxy
-from tests.test_broker import RecordingEvents, Worker, running
+from tests.test_broker import RecordingEvents, Worker
+from tests.two_workers import away, back, in_thread, publish_until_accepted, refused, two_workers_by
 
 pytestmark = [pytest.mark.anyio, needs_nats]
 
@@ -35,12 +36,9 @@ async def two_workers(
     nats: NatsProcess, limits: HistoryLimits = LIMITS, *, hears_at: str = ""
 ) -> AsyncIterator[tuple[Worker, Worker]]:
     """Two workers, the second of which hears `news`, up to where the first published."""
-    brokers = NatsBroker(nats.url, limits), NatsBroker(hears_at or nats.url, limits)
-    async with running(*brokers) as (one, other):
-        await other.broker.subscribe("news")
-        await one.broker.publish("news", b"0")
-        await other.events.count(1)
-        yield one, other
+    one, other = NatsBroker(nats.url, limits), NatsBroker(hears_at or nats.url, limits)
+    async with two_workers_by(one, other) as both:
+        yield both
 
 
 @asynccontextmanager
@@ -51,33 +49,6 @@ async def jetstream(nats: NatsProcess) -> AsyncIterator[JetStreamContext]:
         yield client.jetstream()
     finally:
         await client.close()
-
-
-async def back(*workers: Worker) -> None:
-    for worker in workers:
-        await worker.events.until(lambda events: events.availability[-1])
-
-
-async def away(*workers: Worker) -> None:
-    for worker in workers:
-        await worker.events.until(lambda events: not events.availability[-1])
-
-
-async def in_thread(call: Callable[[], object]) -> None:
-    await anyio.to_thread.run_sync(call)
-
-
-async def refused(call: Callable[[str], Awaitable[object]]) -> None:
-    with pytest.raises(BrokerUnavailable):
-        await call("other")
-
-
-async def publish_until_accepted(worker: Worker, data: bytes) -> StreamPosition:
-    while True:
-        try:
-            return await worker.broker.publish("news", data)
-        except BrokerUnavailable:
-            await anyio.sleep(0.05)
 
 
 def said(events: RecordingEvents) -> list[bytes]:

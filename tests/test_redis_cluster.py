@@ -19,7 +19,7 @@ from tests.conftest import LOOPS
 from tests.redis_cluster import Cluster, run_cluster
 from tests.redis_process import RedisProcess, needs_redis
 from tests.test_broker import Worker, running
-from tests.test_redis_faults import away, back, in_thread
+from tests.two_workers import away, back, in_thread
 
 pytestmark = [pytest.mark.anyio, needs_redis]
 

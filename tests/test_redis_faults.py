@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from tests.certificates import make_certificate
 from tests.redis_process import RedisProcess, needs_redis, run_redis
 from tests.server_process import free_port
 from tests.test_broker import Worker, running
+from tests.two_workers import away, back, in_thread, publish_until_accepted, refused, two_workers_by
 
 pytestmark = [pytest.mark.anyio, needs_redis]
 
@@ -35,38 +36,9 @@ async def two_workers(
     redis: RedisProcess, limits: HistoryLimits = LIMITS
 ) -> AsyncIterator[tuple[Worker, Worker]]:
     """Two workers, the second of which hears `news`, up to where the first published."""
-    async with running(*(RedisBroker(redis.url, limits) for _ in range(2))) as (one, other):
-        await other.broker.subscribe("news")
-        await one.broker.publish("news", b"0")
-        await other.events.count(1)
-        yield one, other
-
-
-async def back(*workers: Worker) -> None:
-    for worker in workers:
-        await worker.events.until(lambda events: events.availability[-1])
-
-
-async def away(*workers: Worker) -> None:
-    for worker in workers:
-        await worker.events.until(lambda events: not events.availability[-1])
-
-
-async def in_thread(call: Callable[[], object]) -> None:
-    await anyio.to_thread.run_sync(call)
-
-
-async def refused(call: Callable[[str], Awaitable[object]]) -> None:
-    with pytest.raises(BrokerUnavailable):
-        await call("other")
-
-
-async def publish_until_accepted(worker: Worker, data: bytes) -> StreamPosition:
-    while True:
-        try:
-            return await worker.broker.publish("news", data)
-        except BrokerUnavailable:
-            await anyio.sleep(0.05)
+    one, other = (RedisBroker(redis.url, limits) for _ in range(2))
+    async with two_workers_by(one, other) as both:
+        yield both
 
 
 async def test_killed_redis_fails_publications_in_bounded_time_and_comes_back(

@@ -15,7 +15,7 @@ from tests.redis_process import needs_redis
 from tests.redis_sentinels import Sentinels, run_sentinels
 from tests.server_process import START_TIMEOUT, wait_until
 from tests.test_broker import Worker, running
-from tests.test_redis_faults import away, back, in_thread, publish_until_accepted
+from tests.two_workers import away, back, in_thread, publish_until_accepted
 
 pytestmark = [pytest.mark.anyio, needs_redis]
 

@@ -11,6 +11,7 @@ import pytest
 from lastcall.settings import SHUTDOWN_NOTICE
 from tests.clients import Client, clients
 from tests.server_process import ServerProcess, run_server, wait_until
+from tests.whole.served import is_gone
 
 pytestmark = [pytest.mark.anyio, pytest.mark.whole]
 
@@ -60,7 +61,7 @@ async def test_all_who_leave_upon_the_notice_are_announced_though_their_worker_e
             # The last words of a worker come when it is done already, at the end of its lifespan.
             for client in staying:
                 await client.hear(partial(has_missed, client, count))
-            await asyncio.to_thread(wait_until, lambda: not is_alive(leaving), 10, server.describe)
+            await asyncio.to_thread(wait_until, lambda: is_gone(leaving), 10, server.describe)
             await staying[0].send("the end")
             for client in staying:
                 await client.hear("the end")
@@ -70,12 +71,3 @@ async def test_all_who_leave_upon_the_notice_are_announced_though_their_worker_e
 def has_missed(client: Client, count: int, _heard: str | bytes) -> bool:
     """Whether *client* was told of so many at least."""
     return missed(client) >= count
-
-
-def is_alive(pid: int) -> bool:
-    """Whether the process is there, or was not waited for yet."""
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return True
